@@ -1,0 +1,54 @@
+# make run, make test, make lint, make bench: the same for people and for CI.
+SHELL := /bin/sh
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help run test lint format bench clean
+
+help: ## what can be made here
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
+
+run: $(VENV)/local.stamp ## serve ws://127.0.0.1:8000/ (PORT=9000 moves it, PERSIST=folder keeps the table)
+	@exec $(BIN)/python -m localaws --port $(PORT)
+
+test: lint tests/clients/node_modules/.stamp ## lint, types, every test, coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95 $(PYTEST)
+
+lint: $(VENV)/dev.stamp ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/dev.stamp ## rewrite the code in the project's format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp ## measure; prints tables
+	@$(BIN)/python -m bench
+
+clean: ## remove all that make has made
+	rm -rf $(VENV) tests/clients/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "Channels needs Python 3.10 or newer; PYTHON=/path/to/python3.11 make $(MAKECMDGOALS) uses another." >&2; exit 1; }
+	@echo "Making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/local.stamp: requirements-local.txt | $(VENV)/bin/python
+	@echo "Installing what the server needs into $(VENV) ..."
+	@$(PIP) install -r requirements-local.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/local.stamp
+	@echo "Installing what the tests need into $(VENV) ..."
+	@$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+tests/clients/node_modules/.stamp: tests/clients/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "Installing the JavaScript clients ..." && cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.stamp; \
+	else echo "npm is not here: tests with JavaScript clients will be skipped (install Node 20 to run them)."; fi
