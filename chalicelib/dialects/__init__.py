@@ -1,0 +1,113 @@
+"""The registry of dialects: which of them a frame is in, and how a message is written for each kind of member.
+
+The dialect of a frame is seen from the frame itself; there is nothing to choose at connect. With both `type` and
+`action`, a `type` that a dialect knows decides. A new dialect is one module and one row in DIALECTS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..errors import MissingField, TooLarge, UnknownAction, WrongType
+from ..jsontext import NotJSON, parse
+from ..limits import MESSAGE_BYTES
+from ..model import JSON, TEXT, Message
+from . import actions, everyone, pubsub, rooms, ywebrtc
+from .frame import Command, Decoder, Dialect, Encoder, Frame, Join, Leave, Publish, Reply, Run
+
+DIALECTS: tuple[Dialect, ...] = (
+    ywebrtc.DIALECT,
+    pubsub.DIALECT,
+    rooms.DIALECT,
+    everyone.DIALECT,
+    actions.DIALECT,
+)
+
+ID_CHARACTERS = 64
+"""The longest `id` of a frame."""
+
+_TYPES = {value: (dialect, decoder) for dialect in DIALECTS for value, decoder in dialect.types.items()}
+_ACTIONS = {value: (dialect, decoder) for dialect in DIALECTS for value, decoder in dialect.actions.items()}
+_ENCODERS: Mapping[str, Encoder] = {kind: encoder for dialect in DIALECTS for kind, encoder in dialect.members.items()}
+
+BUILT_IN_ACTIONS = frozenset(_ACTIONS)
+"""Values of `action` that a custom action cannot have."""
+
+
+def route(text: str) -> tuple[Frame, Decoder]:
+    """Reads a frame and finds what decodes it.
+
+    Text that is not JSON is a frame too (everyone's). Raises a ClientError for JSON that no dialect takes.
+    """
+    try:
+        fields = parse(text)
+    except NotJSON:
+        return Frame(text), everyone.marko
+    if not isinstance(fields, dict):
+        raise WrongType(None, "a JSON object", fields)
+    dialect, decoder = _find(fields)
+    return Frame(text, fields, _id(fields) if dialect.correlates else None), decoder
+
+
+def _find(fields: Mapping[str, JSON]) -> tuple[Dialect, Decoder]:
+    kind, action = fields.get("type"), fields.get("action")
+    if isinstance(kind, str) and kind in _TYPES:
+        return _TYPES[kind]
+    if isinstance(action, str):
+        return _ACTIONS.get(action, (actions.DIALECT, actions.run))
+    if "action" in fields:
+        raise WrongType("action", "a string", action)
+    if isinstance(kind, str):
+        raise UnknownAction("type", kind, tuple(_TYPES))
+    if "type" in fields:
+        raise WrongType("type", "a string", kind)
+    raise MissingField("type", "a string in 'type' or in 'action'")
+
+
+def _id(fields: Mapping[str, JSON]) -> str | None:
+    value = fields.get("id")
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise WrongType("id", f"a string of at most {ID_CHARACTERS} characters", value)
+    if len(value) > ID_CHARACTERS:
+        raise TooLarge("'id'", len(value), ID_CHARACTERS, "characters")
+    return value
+
+
+class Encoded:
+    """A message in the form of each kind of member, each form written once.
+
+    That every form fits is settled before anything is sent, so a message reaches all kinds of members or none: raises
+    TooLarge, with the form that is over the limit. (A form is never much longer than the frame that it came in.) A kind
+    of member that this version does not know, written by a newer one, is sent bare text."""
+
+    def __init__(self, message: Message, clients: int) -> None:
+        self._texts = {kind: encoder(message, clients) for kind, encoder in _ENCODERS.items()}
+        for kind, text in self._texts.items():
+            check_size(text, f"The message, as sent to {kind} members,")
+
+    def text_for(self, kind: str) -> str:
+        """The text for members of that kind."""
+        return self._texts.get(kind, self._texts[TEXT])
+
+
+def check_size(text: str, what: str) -> None:
+    """Raises TooLarge where `text` is more than API Gateway takes in one message."""
+    if len(text) * 4 > MESSAGE_BYTES and (size := len(text.encode())) > MESSAGE_BYTES:
+        raise TooLarge(what, size, MESSAGE_BYTES, "bytes")
+
+
+__all__ = [
+    "BUILT_IN_ACTIONS",
+    "DIALECTS",
+    "Command",
+    "Encoded",
+    "Frame",
+    "Join",
+    "Leave",
+    "Publish",
+    "Reply",
+    "Run",
+    "check_size",
+    "route",
+]

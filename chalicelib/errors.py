@@ -1,0 +1,237 @@
+"""Every error that Channels raises on purpose, split by whose fault it is, and the one mapper from error to frame.
+
+    ChannelsError
+    ├── ClientError             the client can mend it: it gets an error frame       wire code
+    │   ├── UnknownAction         no dialect and no action takes such a frame          unknown_action
+    │   ├── MissingField          a field that the frame needs is not there            missing_field
+    │   ├── WrongType             a field, or the frame itself, is of another type     wrong_type
+    │   ├── InvalidNumber         a number that no 64-bit float can hold               invalid_number
+    │   ├── TooDeep               arrays and objects nested too deeply                 too_deep
+    │   ├── TooLarge              over a limit in bytes or characters                  too_large
+    │   ├── NoHomeChannel         the frame names no channel, the sender has no home   no_home_channel
+    │   └── Superseded            a later leave was handled before this join           superseded
+    ├── ConfigurationError      the operator can mend it: the log says how           misconfigured
+    │   ├── MissingSetting
+    │   ├── InvalidSetting
+    │   └── InvalidRegistry
+    └── UpstreamError           AWS did not do what it was asked                     unavailable
+        ├── StoreError            DynamoDB
+        │   └── PartlyDelivered   it failed in mid-broadcast: some have the message    partly_delivered
+        └── PostError             a post to @connections                               (never sent to a client)
+            ├── ConnectionGone      410: gone, or its $connect has not returned yet
+            ├── Throttled           429: the account's quota, or this client's buffer is full
+            ├── NotWritten          failed before the request was written: safe to repeat
+            └── PostFailed          anything else: it may have been delivered, never repeat it
+
+An exception carries data; its text lives in `__str__` and says what was expected, what came, and what to do. A client
+is shown the text of a `ClientError` only: the others may name what is none of its business."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHOWN_CHARACTERS = 64
+"""How much of a client's own value an error repeats."""
+
+
+class ChannelsError(Exception):
+    """The root: whatever Channels raises on purpose."""
+
+    code = "internal"
+
+
+class ClientError(ChannelsError):
+    """The frame cannot be acted on as it is, and its sender can mend it."""
+
+
+class UnknownAction(ClientError):
+    code = "unknown_action"
+
+    def __init__(self, field: str, value: str, known: tuple[str, ...]) -> None:
+        self.field, self.value, self.known = field, value, known
+
+    def __str__(self) -> str:
+        known = ", ".join(self.known)
+        return f"No frame here has {self.field!r} {shown(self.value)}; {self.field!r} may be one of: {known}."
+
+
+class MissingField(ClientError):
+    code = "missing_field"
+
+    def __init__(self, field: str, expected: str) -> None:
+        self.field, self.expected = field, expected
+
+    def __str__(self) -> str:
+        return f"The frame has no {self.field!r}; expected {self.expected}."
+
+
+class WrongType(ClientError):
+    code = "wrong_type"
+
+    def __init__(self, field: str | None, expected: str, value: Any) -> None:
+        self.field, self.expected, self.value = field, expected, value
+
+    def __str__(self) -> str:
+        what = "The frame" if self.field is None else f"{self.field!r}"
+        return f"{what} must be {self.expected}, not {json_type(self.value)}."
+
+
+class InvalidNumber(ClientError):
+    code = "invalid_number"
+
+    def __init__(self, literal: str) -> None:
+        self.literal = literal
+
+    def __str__(self) -> str:
+        return f"The number {shown(self.literal)} is out of range; send it as a string."
+
+
+class TooDeep(ClientError):
+    code = "too_deep"
+
+    def __str__(self) -> str:
+        return "The frame's arrays and objects are nested too deeply; send them flatter, or as a string."
+
+
+class TooLarge(ClientError):
+    code = "too_large"
+
+    def __init__(self, what: str, size: int, limit: int, unit: str) -> None:
+        self.what, self.size, self.limit, self.unit = what, size, limit, unit
+
+    def __str__(self) -> str:
+        return f"{self.what} is {self.size:,} {self.unit}; the limit is {self.limit:,}."
+
+
+class NoHomeChannel(ClientError):
+    code = "no_home_channel"
+
+    def __str__(self) -> str:
+        return (
+            "The frame names no channel and this connection has no home channel; "
+            "name one in the frame, or connect with ?channel=NAME."
+        )
+
+
+class Superseded(ClientError):
+    code = "superseded"
+
+    def __str__(self) -> str:
+        return "A later leave of this channel was handled before this join; the connection is not in the channel."
+
+
+class ConfigurationError(ChannelsError):
+    """The deployment is wrong: only its operator can mend it."""
+
+    code = "misconfigured"
+
+
+class MissingSetting(ConfigurationError):
+    def __init__(self, name: str, meaning: str) -> None:
+        self.name, self.meaning = name, meaning
+
+    def __str__(self) -> str:
+        return (
+            f"The environment variable {self.name} is not set; it must hold {self.meaning}. "
+            f"Set it under stages.<stage>.environment_variables in .chalice/config.json."
+        )
+
+
+class InvalidSetting(ConfigurationError):
+    def __init__(self, name: str, expected: str, value: str) -> None:
+        self.name, self.expected, self.value = name, expected, value
+
+    def __str__(self) -> str:
+        return f"The environment variable {self.name} must be {self.expected}, not {shown(self.value)}."
+
+
+class InvalidRegistry(ConfigurationError):
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
+
+
+class UpstreamError(ChannelsError):
+    """AWS refused, failed or did not answer."""
+
+    code = "unavailable"
+
+    def __init__(self, operation: str, reason: str) -> None:
+        self.operation, self.reason = operation, reason
+
+    def __str__(self) -> str:
+        return f"{self.operation} failed: {self.reason}"
+
+
+class StoreError(UpstreamError):
+    """A DynamoDB request failed, its retries included."""
+
+
+class PartlyDelivered(StoreError):
+    """The members could not be read to the end: those before the failure have the message, those after it do not."""
+
+    code = "partly_delivered"
+
+
+class PostError(UpstreamError):
+    """A post to @connections failed."""
+
+
+class ConnectionGone(PostError):
+    """410: the connection is gone, or its $connect has not returned yet."""
+
+
+class Throttled(PostError):
+    """429: over the account's request quota, or this one client's buffer is full."""
+
+
+class NotWritten(PostError):
+    """The request never left this process, so repeating it cannot deliver twice."""
+
+
+class PostFailed(PostError):
+    """The request may have been delivered, or can never be: it is not repeated."""
+
+
+_SHOWN_TO_CLIENTS = {
+    "internal": "The server failed; its log says why. Try again later.",
+    "misconfigured": "The server is not configured; its log says what is missing.",
+    "unavailable": "The server could not reach its store; nothing was sent. Try again in a moment.",
+    "partly_delivered": (
+        "The server lost its store while sending; some members have the message, and a repeat would reach them twice."
+    ),
+}
+
+
+def to_frame(error: Exception, request_id: str | None = None) -> dict[str, Any]:
+    """The error frame for `error`: `{"type": "error", "code": …, "message": …}`, with the client's own `id` where it
+    gave one.
+
+    Only a `ClientError` speaks for itself. Of every other exception the client learns its code and a fixed sentence.
+    """
+    code = error.code if isinstance(error, ChannelsError) else "internal"
+    message = str(error) if isinstance(error, ClientError) else _SHOWN_TO_CLIENTS[code]
+    frame = {"type": "error", "code": code, "message": message}
+    return frame if request_id is None else {**frame, "id": request_id}
+
+
+def shown(value: str) -> str:
+    """`value` as it may stand in an error or a log: quoted, on one line, ASCII only, at most 64 characters of it."""
+    return ascii(value) if len(value) <= SHOWN_CHARACTERS else f"{value[:SHOWN_CHARACTERS]!a}…"
+
+
+def json_type(value: Any) -> str:
+    """The JSON name of a value's type, as in "not a number"."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, bytes):
+        return "binary data"
+    return "an array" if isinstance(value, list) else "an object"

@@ -1,0 +1,51 @@
+"""How two y-webrtc clients meet exactly once (guarantee 2 of the design).
+
+A client sends subscribe and publish(announce) back to back, and Lambda may run the two at the same time. Of each pair
+of clients exactly one announce must come first, the later comer's, at the earlier: with none, the pair never meets;
+with both before the first signal, both sides offer, report "connected", and no data ever flows. Both failures are
+silent and permanent.
+
+So a publish first waits until its sender's own membership can be read, and only then reads the members, once. Of two
+clients, whichever reads last sees the other, so that no pair is missed. And an announce reaches a member that came
+later than its sender only some time after that member came, when the member's own announce has long been answered:
+late, never skipped, so that clocks cannot make a pair miss."""
+
+from __future__ import annotations
+
+from .clock import Clock
+from .model import ChannelName, ConnectionId, Member
+from .table import Table
+
+ANNOUNCE_DELAY_MS = 1_500
+"""How long after its join a later comer gets an earlier one's announce: the time that its own announce has to be
+answered."""
+
+FIRST_PAUSE_MS = 50
+
+
+def await_membership(
+    table: Table, clock: Clock, channel: ChannelName, connection_id: ConnectionId, most_ms: int
+) -> Member | None:
+    """The sender's own membership, polled by its one key for at most `most_ms`; None for a sender that did not
+    subscribe."""
+    waited, pause = 0, FIRST_PAUSE_MS
+    while (member := table.membership(channel, connection_id)) is None and waited < most_ms:
+        pause = min(pause, most_ms - waited)
+        clock.sleep(pause)
+        waited, pause = waited + pause, pause * 2
+    return member
+
+
+def announce_at(sender: Member | None, receiver: Member) -> int:
+    """When an announce may reach `receiver` (ms since 1970): at once, or after the delay if it came later than the
+    sender.
+
+    Of two members that joined in the same millisecond, the one with the greater id came later: one order for all
+    Lambdas."""
+    if sender is None or _arrival(receiver) <= _arrival(sender):
+        return 0
+    return receiver.joined_at + ANNOUNCE_DELAY_MS
+
+
+def _arrival(member: Member) -> tuple[int, ConnectionId]:
+    return member.joined_at, member.connection_id

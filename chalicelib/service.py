@@ -1,0 +1,233 @@
+"""The rules: what a connect, a frame and a disconnect do to the table and whom they reach.
+
+Knows no event format, no frame text, no key and no AWS request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from itertools import chain
+from typing import TypeVar
+
+from . import dialects, rendezvous
+from .actions import ACTIONS
+from .broadcast import Broadcast, Delivery, Result
+from .clock import Clock
+from .dialects import Encoded, Frame, Join, Leave, Publish, Reply, Run
+from .errors import ClientError, NoHomeChannel, PartlyDelivered, Superseded, UnknownAction, to_frame
+from .events import Connect, Disconnect, MessageEvent
+from .jsontext import compact
+from .model import JSON, TEXT, ChannelName, ConnectionId, Member, Message
+from .settings import Settings
+from .table import Page, Table
+
+T = TypeVar("T")
+
+log = logging.getLogger("channels.service")
+
+ROOM_PARAMETERS = ("room", "channel")
+"""Parameters of the URL that name a connection's home channel; the first one that is there counts."""
+
+
+class Service:
+    """The rules over a table and a broadcast. Safe to use from several threads."""
+
+    def __init__(
+        self, settings: Settings, table: Table, broadcast: Broadcast, executor: Executor, clock: Clock
+    ) -> None:
+        self.settings = settings
+        self.table = table
+        self.broadcast = broadcast
+        self._executor = executor
+        self.clock = clock
+
+    def connect(self, event: Connect) -> None:
+        """Records the connection and makes it a member of its home channel: `HOME_CHANNEL`, or ?room= / ?channel= of
+        its URL.
+
+        An empty name means no home channel. Raises StoreError, and then the handshake is to be refused.
+        """
+        named = [event.query[name] for name in ROOM_PARAMETERS if name in event.query]
+        home = (ChannelName(named[0]) if named[0] else None) if named else self.settings.home_channel
+        self.table.connect(event.connection_id, event.connected_at, home)
+        log.info("connected connection=%s", event.connection_id)
+
+    def disconnect(self, event: Disconnect) -> None:
+        """Removes all that the connection has. Raises StoreError."""
+        removed = self.table.disconnect(event.connection_id)
+        log.info(
+            "disconnected connection=%s code=%s reason=%a items=%d",
+            event.connection_id,
+            event.code,
+            event.reason,
+            removed,
+        )
+
+    def message(self, event: MessageEvent) -> None:
+        """Acts on a frame. Whatever goes wrong is answered with an error frame; nothing is raised."""
+        request_id = None
+        try:
+            frame, decoder = dialects.route(event.body)
+            request_id = frame.id
+            for command in decoder(frame, event.connection_id):
+                self._carry_out(command, frame, event)
+        except ClientError as error:
+            self.reply(event.connection_id, to_frame(error, request_id))
+        except Exception as error:
+            log.exception("frame failed connection=%s request=%s", event.connection_id, event.request_id)
+            self.reply(event.connection_id, to_frame(error, request_id))
+
+    def reply(self, connection_id: ConnectionId, body: JSON) -> None:
+        """Sends JSON to one connection. If it is gone, there is no one to tell."""
+        self._reply_text(connection_id, compact(body))
+
+    def join(self, channels: tuple[ChannelName, ...], dialect: str, event: MessageEvent) -> None:
+        """Makes the sender a member of each channel; returns once all are written. Raises Superseded."""
+
+        def join_one(channel: ChannelName) -> bool:
+            return self.table.join(channel, event.connection_id, dialect, event.at, event.connected_at)
+
+        if not all(self._each(join_one, channels)):
+            raise Superseded
+
+    def leave(self, channels: tuple[ChannelName, ...], event: MessageEvent) -> None:
+        """Ends the sender's memberships, unless a later frame has joined again."""
+        self._each(lambda channel: self.table.leave(channel, event.connection_id, event.at), channels)
+
+    def home_of(self, connection_id: ConnectionId) -> ChannelName:
+        """The connection's home channel; raises NoHomeChannel."""
+        connection = self.table.connection(connection_id)
+        if connection is None or connection.home is None:
+            raise NoHomeChannel
+        return connection.home
+
+    def publish(self, publish: Publish, event: MessageEvent) -> Result:
+        """Sends a message to a channel's members, each in its own dialect.
+
+        Raises TooLarge before anything is sent, StoreError if nothing was sent, PartlyDelivered if something was.
+        """
+        channel = self.home_of(event.connection_id) if publish.channel is None else publish.channel
+        sender = None
+        if publish.after_join:
+            sender = rendezvous.await_membership(
+                self.table, self.clock, channel, event.connection_id, self.settings.rendezvous_ms
+            )
+        pages = self.table.members(channel)
+        first = next(pages)
+        message = Message(channel, publish.body, publish.dialect, event.connection_id, event.at)
+        encoded = Encoded(message, first.channel_size)
+        result = self.broadcast.send(
+            self._deliveries(chain((first,), pages), encoded, publish, event.connection_id, sender),
+            prune=lambda connection_ids: self.table.prune(channel, connection_ids),
+        )
+        log.debug("published connection=%s result=%s", event.connection_id, result)
+        if result.interrupted is not None:
+            raise PartlyDelivered("Query", str(result.interrupted)) from result.interrupted
+        return result
+
+    def _deliveries(
+        self,
+        pages: Iterator[Page],
+        encoded: Encoded,
+        publish: Publish,
+        sender_id: ConnectionId,
+        sender: Member | None,
+    ) -> Iterator[Delivery]:
+        for page in pages:
+            for member in page.members:
+                if publish.to_sender or member.connection_id != sender_id:
+                    yield Delivery(
+                        member.connection_id,
+                        encoded.text_for(member.dialect),
+                        member.joined_at,
+                        rendezvous.announce_at(sender, member) if publish.announces else 0,
+                    )
+
+    def _carry_out(self, command: dialects.Command, frame: Frame, event: MessageEvent) -> None:
+        match command:
+            case Reply(text):
+                self._reply_text(event.connection_id, text)
+            case Join(channels, dialect, ack, leaves_home):
+                answer = _ack_text(ack)
+                if leaves_home:
+                    self._leave_home(event.connection_id, channels)
+                self.join(channels, dialect, event)
+                self._reply_if(answer, event)
+            case Leave(channels, ack):
+                answer = _ack_text(ack)
+                self.leave(channels, event)
+                self._reply_if(answer, event)
+            case Publish():
+                result = self.publish(command, event)
+                if command.ack:
+                    self._acknowledge(result, frame, event)
+            case Run(name):
+                self._run(name, frame, event)
+
+    def _run(self, name: str, frame: Frame, event: MessageEvent) -> None:
+        if name not in ACTIONS:
+            known = tuple(sorted({*dialects.BUILT_IN_ACTIONS, *ACTIONS}))
+            raise UnknownAction("action", name, known)
+        wants_ack = frame.flag("ack")
+        call = _Call(self, frame, event)
+        ACTIONS[name](call)
+        if wants_ack:
+            self._acknowledge(call.result, frame, event)
+
+    def _leave_home(self, connection_id: ConnectionId, joining: tuple[ChannelName, ...]) -> None:
+        connection = self.table.connection(connection_id)
+        if joining and connection is not None and connection.at_home:
+            # A home channel that is joined by name keeps its one item: the join gives it the new dialect.
+            self.table.leave_home(connection_id, None if connection.home in joining else connection.home)
+
+    def _each(self, act: Callable[[ChannelName], T], channels: Sequence[ChannelName]) -> list[T]:
+        return [act(channels[0])] if len(channels) == 1 else list(self._executor.map(act, channels))
+
+    def _acknowledge(self, result: Result, frame: Frame, event: MessageEvent) -> None:
+        ack = {"type": "ack", "delivered": result.delivered, "stale": result.stale}
+        self.reply(event.connection_id, frame.answer(ack))
+
+    def _reply_if(self, text: str | None, event: MessageEvent) -> None:
+        if text is not None:
+            self._reply_text(event.connection_id, text)
+
+    def _reply_text(self, connection_id: ConnectionId, text: str) -> None:
+        self.broadcast.send([Delivery(connection_id, text, joined_at=0)], prune=lambda _gone: None)
+
+
+def _ack_text(ack: JSON) -> str | None:
+    """The ack's text, measured before the command that it acknowledges is carried out."""
+    if ack is None:
+        return None
+    text = compact(ack)
+    dialects.check_size(text, "The answer to this frame")
+    return text
+
+
+class _Call:
+    """One run of a custom action (actions.Call)."""
+
+    def __init__(self, service: Service, frame: Frame, event: MessageEvent) -> None:
+        self.frame = frame
+        self.sender = event.connection_id
+        self.result = Result()
+        self._service = service
+        self._event = event
+
+    def channel(self, field: str = "channel") -> ChannelName:
+        named = self.frame.channel(field)
+        return self._service.home_of(self.sender) if named is None else named
+
+    def publish(self, channel: ChannelName, body: JSON, *, to_sender: bool = False) -> None:
+        self.result.add(self._service.publish(Publish(channel, body, "actions", to_sender), self._event))
+
+    def reply(self, body: JSON) -> None:
+        self._service.reply(self.sender, self.frame.answer(body) if isinstance(body, dict) else body)
+
+    def join(self, channel: ChannelName) -> None:
+        self._service.join((channel,), TEXT, self._event)
+
+    def leave(self, channel: ChannelName) -> None:
+        self._service.leave((channel,), self._event)
