@@ -1,0 +1,224 @@
+"""Real browser pages: bundled by esbuild, served on loopback, each in a browser context of its own.
+
+What a page sends and receives is recorded from outside, by Chromium; nothing in the page is patched except that
+the ways by which two pages of one browser could meet without a signaling server are gone.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
+
+from .programs import HERE, chromium, installed
+
+# The bundles: name of the page, its source, and what takes the place of y-webrtc in it.
+BUNDLES = (
+    ("y-webrtc-10.3", "y-webrtc.js", "y-webrtc"),
+    ("y-webrtc-10.2", "y-webrtc.js", "y-webrtc-10-2"),
+    ("pubsub", "pubsub-browser.js", "y-webrtc"),
+)
+
+PAGE = """<!doctype html>
+<meta charset="utf-8">
+<link rel="icon" href="data:,">
+<script type="module" src="{name}.js"></script>
+"""
+
+CHROMIUM_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Without these two, pages on one machine offer each other addresses that they cannot reach.
+    "--disable-features=WebRtcHideLocalIpsWithMdns",
+    "--allow-loopback-in-peer-connection",
+)
+
+# Left alone, lib0 lets pages of one origin meet through BroadcastChannel, and without that through localStorage:
+# they would converge with no server at all, and a test of the server would prove nothing.
+ONLY_SIGNALING = """
+    delete window.BroadcastChannel
+    Object.defineProperty(window, 'localStorage', { value: undefined })
+"""
+
+SECONDS_TO_WAIT = 30
+POLL_MS = 20
+
+
+@contextmanager
+def launched_browser() -> Iterator[Browser]:
+    """Headless Chromium. Playwright keeps an event loop running in this thread as long as it lives."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def served_bundles(folder: Path) -> Iterator[str]:
+    """Bundles every page into a folder and serves it on loopback. Yields the http:// address of the folder."""
+    for name, source, y_webrtc in BUNDLES:
+        command = [
+            installed(".bin/esbuild"),
+            str(HERE / "pages" / source),
+            "--bundle",
+            "--format=esm",
+            f"--alias:y-webrtc={y_webrtc}",
+            f"--outfile={folder / name}.js",
+            "--log-level=warning",
+        ]
+        subprocess.run(command, check=True, cwd=HERE)
+        (folder / f"{name}.html").write_text(PAGE.format(name=name))
+    handler = functools.partial(_QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class _QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name is the base class's)
+        pass
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One text frame of a page's WebSocket."""
+
+    direction: Literal["sent", "received"]
+    text: str
+
+
+class ClientPage:
+    """A page in a context of its own, with a record of its frames and of every error that nothing in it caught."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.frames: list[Frame] = []
+        self.errors: list[str] = []
+        context.add_init_script(ONLY_SIGNALING)
+        self.page: Page = context.new_page()
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("websocket", self._record)
+        self.page.goto(url)
+        self.page.wait_for_function("window.hooks")
+
+    def _record(self, socket: WebSocket) -> None:
+        socket.on("framesent", lambda payload: self.frames.append(Frame("sent", str(payload))))
+        socket.on("framereceived", lambda payload: self.frames.append(Frame("received", str(payload))))
+
+    def received(self) -> list[str]:
+        """The texts that the server sent to this page so far, in order."""
+        return [frame.text for frame in self.frames if frame.direction == "received"]
+
+    def wait_until(self, what: str, condition: str, argument: object = None) -> None:
+        """Waits until a JavaScript function of one argument is true in the page.
+
+        Raises:
+            AssertionError: it was not within SECONDS_TO_WAIT; says what was waited for and how the page is.
+        """
+        try:
+            self.page.wait_for_function(condition, arg=argument, polling=POLL_MS, timeout=SECONDS_TO_WAIT * 1000)
+        except PlaywrightTimeoutError:
+            raise AssertionError(f"not in {SECONDS_TO_WAIT} s: {what}. The page: {self}") from None
+
+    def wait_for_frame(self, what: str, accepts: Callable[[str], bool]) -> None:
+        """Waits until the server has sent the page a text that is accepted."""
+        give_up = time.monotonic() + SECONDS_TO_WAIT
+        while not any(accepts(text) for text in self.received()):
+            if time.monotonic() > give_up:
+                raise AssertionError(f"not in {SECONDS_TO_WAIT} s: {what}. The page: {self}")
+            self.page.wait_for_timeout(POLL_MS)
+
+    def __str__(self) -> str:
+        return f"errors {self.errors}, frames {self.frames}"
+
+
+class YWebrtcPage(ClientPage):
+    """A page with y-webrtc and one shared text."""
+
+    def join(self, signaling: str, room: str, password: str | None = None) -> None:
+        self.page.evaluate("parts => hooks.join(...parts)", [room, password, signaling])
+
+    def leave(self) -> None:
+        self.page.evaluate("hooks.leave()")
+
+    def insert(self, string: str) -> None:
+        self.page.evaluate("string => hooks.insert(string)", string)
+
+    def text(self) -> str:
+        return str(self.page.evaluate("hooks.text()"))
+
+    def wait_for_peers(self, count: int) -> None:
+        self.wait_until(f"{count} peers", "count => hooks.peers() === count", count)
+
+    def wait_for_text_of(self, parts: Sequence[str]) -> None:
+        """Waits until the text is made of all these parts, in any order, and of nothing else."""
+        self.wait_until(
+            f"a text made of {parts}",
+            """parts => hooks.text().length === parts.join('').length
+                     && parts.every(part => hooks.text().includes(part))""",
+            list(parts),
+        )
+
+    def wait_until_subscribed(self) -> None:
+        """Waits for the first publish that comes, usually the page's own announce: only subscribers get any."""
+        self.wait_for_frame("a publish to this page", lambda text: '"publish"' in text)
+
+    def assert_nothing_went_wrong(self) -> None:
+        """What is true of every page in every test: no errors, no other way to meet, no signal that came twice."""
+        assert self.errors == []
+        assert self.page.evaluate("hooks.peersWithoutSignaling()") == 0
+        signals = Counter(text for text in self.received() if '"publish"' in text and '"announce"' not in text)
+        assert [text for text, count in signals.items() if count > 1] == []
+
+    def __str__(self) -> str:
+        state = self.page.evaluate("({ text: hooks.text(), peers: hooks.peers() })")
+        return f"{state}, {super().__str__()}"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The bundled pages at an address, and the browser that opens them."""
+
+    browser: Browser
+    url: str
+
+    @contextmanager
+    def y_webrtc_pages(self, version: str, count: int) -> Iterator[list[YWebrtcPage]]:
+        """Opens pages that are in no room yet; at the end asserts that nothing went wrong in any, and closes them."""
+        with self.open(f"y-webrtc-{version}", count, YWebrtcPage) as pages:
+            yield pages
+            for page in pages:
+                page.assert_nothing_went_wrong()
+
+    @contextmanager
+    def open(self, name: str, count: int, kind: type[AnyPage]) -> Iterator[list[AnyPage]]:
+        """Opens one page so many times, each in a new context: nothing is shared but the network."""
+        with ExitStack() as contexts:
+            yield [
+                kind(contexts.enter_context(self.browser.new_context()), f"{self.url}{name}.html") for _ in range(count)
+            ]
+
+
+AnyPage = TypeVar("AnyPage", bound=ClientPage)
