@@ -185,13 +185,13 @@ class Broadcast:
         if error is None:
             result.delivered += 1
         elif isinstance(error, ConnectionGone):
-            if now - delivery.joined_at >= YOUNG_MS:
+            if delivery.was_gone:
+                result.not_open += 1
+            elif now - delivery.joined_at >= YOUNG_MS:
                 result.stale += 1
                 sending.stale.append(delivery.connection_id)
                 if len(sending.stale) == PRUNE_BATCH:
                     self._prune(sending)
-            elif delivery.was_gone:
-                result.not_open += 1
             else:
                 self._wait(sending, replace(delivery, not_before=now + OPENING_RETRY_MS, was_gone=True))
         elif isinstance(error, Throttled | NotWritten) and delivery.attempt < ATTEMPTS:

@@ -1,0 +1,67 @@
+"""Stand-ins that keep the real rules.
+
+A gateway that answers as @connections does, a clock that moves only when slept on, and an executor that runs what it is
+given at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from chalicelib.clock import Clock
+from chalicelib.errors import ConnectionGone, PostError, PostFailed
+from chalicelib.limits import MESSAGE_BYTES
+from chalicelib.model import ConnectionId
+
+NOW = time.time_ns() // 1_000_000
+"""The real time, once: a store deletes what has expired by its own clock."""
+
+
+class FakeClock(Clock):
+    """Starts at NOW; sleeping is the only thing that takes time."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def now_ms(self) -> int:
+        return self.now
+
+    def sleep(self, milliseconds: float) -> None:
+        self.now += max(0, round(milliseconds))
+
+
+class FakeGateway:
+    """410 for whoever is not open, 413 over 128 KB, and any failures that a test has prepared, in order."""
+
+    def __init__(self) -> None:
+        self.received: dict[str, list[str]] = defaultdict(list)
+        self.open: set[str] = set()
+        self.failures: dict[str, list[PostError | None]] = defaultdict(list)
+        self.posts: list[str] = []
+        self._lock = threading.Lock()
+
+    def post(self, connection_id: ConnectionId, text: str) -> None:
+        with self._lock:
+            self.posts.append(connection_id)
+            failures = self.failures[connection_id]
+            if failures and (failure := failures.pop(0)):
+                raise failure
+            if connection_id not in self.open:
+                raise ConnectionGone("PostToConnection", "410")
+            if len(text.encode()) > MESSAGE_BYTES:
+                raise PostFailed("PostToConnection", "413")
+            self.received[connection_id].append(text)
+
+
+class InlineExecutor(Executor):
+    """Runs each call in the calling thread, before `submit` returns."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future

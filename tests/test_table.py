@@ -1,0 +1,409 @@
+"""The table's contract, against two stores that were written by different people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chalicelib.errors import StoreError
+from chalicelib.model import ChannelName, Connection, ConnectionId, Member
+from chalicelib.table import (
+    BATCH_ATTEMPTS,
+    EXPIRY_SECONDS,
+    STORED_NAME_CHARACTERS,
+    TOMBSTONE_SECONDS,
+    Table,
+    _channel_key,
+    _estimated_size,
+)
+
+from .conftest import Requests, dynamodb_client, everything_in, new_table
+from .fakes import NOW, FakeClock
+from .test_jsontext import any_text
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+A, B = ConnectionId("IU3kkeN4IAMCJwA="), ConnectionId("IU3kkeN4IAMCJwB=")
+NEWS = ChannelName("news")
+HOME = ChannelName("default")
+
+
+class Stored:
+    """A fresh table in a store, its clock, and a look at what it holds."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        self.client = dynamodb_client(client.meta.endpoint_url)
+        self.name = new_table(client)
+        self.clock = FakeClock()
+        self.table = Table(self.client, self.name, self.clock)
+        self.requests = Requests(self.client)
+
+    def join(self, channel: str, connection_id: ConnectionId, at: int = NOW, dialect: str = "text") -> bool:
+        return self.table.join(ChannelName(channel), connection_id, dialect, at, NOW)
+
+    def members(self, channel: str) -> set[str]:
+        return {m.connection_id for page in self.table.members(ChannelName(channel)) for m in page.members}
+
+    def items(self) -> list[dict[str, Any]]:
+        return everything_in(self.client, self.name)
+
+
+@pytest.fixture(name="stored")
+def a_table(store: DynamoDBClient) -> Stored:
+    return Stored(store)
+
+
+@pytest.fixture(name="in_ministack")
+def a_table_in_ministack(ministack: DynamoDBClient) -> Stored:
+    return Stored(ministack)
+
+
+def test_connecting_writes_a_record_and_a_membership_at_home(stored: Stored) -> None:
+    stored.table.connect(A, NOW, HOME)
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=True)
+    assert stored.table.membership(HOME, A) == Member(A, "text", NOW)
+    expiries = {int(item["expires_at"]["N"]) for item in stored.items()}
+    assert expiries == {NOW // 1_000 + EXPIRY_SECONDS}
+
+
+def test_connecting_without_a_home_writes_the_record_alone(stored: Stored) -> None:
+    stored.table.connect(A, NOW, None)
+    assert stored.table.connection(A) == Connection(A, None, at_home=False)
+    assert len(stored.items()) == 1
+
+
+def test_a_connection_that_never_was_has_no_record(stored: Stored) -> None:
+    assert stored.table.connection(A) is None
+
+
+def test_leaving_home_ends_the_membership_and_keeps_the_name(stored: Stored) -> None:
+    stored.table.connect(A, NOW, HOME)
+    stored.table.leave_home(A, HOME)
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=False)
+    assert stored.members("default") == set()
+
+
+def test_a_member_can_be_read_as_soon_as_the_join_returns(stored: Stored) -> None:
+    assert stored.join("news", A)
+    assert stored.members("news") == {A}
+    assert stored.table.membership(NEWS, A) == Member(A, "text", NOW)
+    assert stored.table.membership(NEWS, B) is None
+
+
+def test_a_repeated_join_keeps_its_first_time_and_takes_the_new_dialect(stored: Stored) -> None:
+    stored.join("news", A, dialect="text")
+    stored.clock.now += 5_000
+    assert stored.join("news", A, at=NOW + 5_000, dialect="envelope")
+    assert stored.table.membership(NEWS, A) == Member(A, "envelope", NOW)
+
+
+def test_a_leave_ends_the_membership_and_leaves_nothing(stored: Stored) -> None:
+    stored.join("news", A)
+    stored.join("news", B)
+    stored.table.leave(NEWS, A, NOW + 1)
+    assert stored.members("news") == {B}
+    assert len(stored.items()) == 1
+
+
+def test_a_leave_older_than_the_join_changes_nothing(stored: Stored) -> None:
+    stored.join("news", A, at=NOW)
+    stored.table.leave(NEWS, A, NOW - 1)
+    assert stored.members("news") == {A}
+
+
+def test_a_tie_keeps_the_member_in_either_order(stored: Stored) -> None:
+    stored.join("news", A, at=NOW)
+    stored.table.leave(NEWS, A, NOW)
+    stored.table.leave(NEWS, B, NOW)
+    stored.join("news", B, at=NOW)
+    assert stored.members("news") == {A, B}
+
+
+@pytest.mark.parametrize("frames", ["JL", "LJ", "JLJ", "LJL", "JJ", "LL"])
+def test_the_last_word_wins_in_whatever_order_the_frames_are_handled(stored: Stored, frames: str) -> None:
+    for number, order in enumerate(permutations(range(len(frames)))):
+        channel = ChannelName(f"c{number}")
+        for sent in order:
+            if frames[sent] == "J":
+                stored.join(channel, A, at=NOW + sent)
+            else:
+                stored.table.leave(channel, A, NOW + sent)
+        assert stored.members(channel) == ({A} if frames[-1] == "J" else set()), order
+
+
+def test_a_join_that_a_later_leave_overtook_is_told_so(stored: Stored) -> None:
+    stored.table.leave(NEWS, A, NOW + 1)
+    assert not stored.join("news", A, at=NOW)
+    assert stored.join("news", A, at=NOW + 1)
+
+
+def test_a_join_that_a_later_join_overtook_is_a_join(stored: Stored) -> None:
+    stored.join("news", A, at=NOW + 1, dialect="envelope")
+    assert stored.join("news", A, at=NOW, dialect="text")
+    assert stored.table.membership(NEWS, A) == Member(A, "envelope", NOW)
+
+
+def test_what_a_leave_leaves_behind_expires_within_a_minute(stored: Stored) -> None:
+    stored.table.leave(NEWS, A, NOW)
+    [tombstone] = stored.items()
+    assert int(tombstone["expires_at"]["N"]) == NOW // 1_000 + TOMBSTONE_SECONDS
+    assert stored.members("news") == set()
+    assert stored.table.membership(NEWS, A) is None
+
+
+def test_a_membership_whose_time_has_passed_is_not_read_though_ttl_lags(stored: Stored) -> None:
+    stored.join("news", A)
+    stored.clock.now += EXPIRY_SECONDS * 1_000
+    assert stored.members("news") == set()
+    assert stored.table.membership(NEWS, A) is None
+
+
+def test_disconnecting_removes_all_that_the_connection_has_and_nothing_else(stored: Stored) -> None:
+    for connection_id in (A, B):
+        stored.table.connect(connection_id, NOW, HOME)
+        for number in range(500):
+            stored.join(f"c{number}", connection_id)
+    stored.table.leave(ChannelName("never joined"), A, NOW)
+    assert stored.table.disconnect(A) == 503
+    assert {item["connection_id"]["S"] for item in stored.items()} == {B}
+    assert len(stored.items()) == 502
+
+
+def test_disconnecting_twice_is_no_error(stored: Stored) -> None:
+    stored.table.connect(A, NOW, HOME)
+    assert stored.table.disconnect(A) == 2
+    assert stored.table.disconnect(A) == 0
+
+
+def test_pruning_deletes_those_memberships_alone(stored: Stored) -> None:
+    for channel in ("news", "sport"):
+        for connection_id in (A, B):
+            stored.join(channel, connection_id)
+    stored.table.prune(NEWS, [A])
+    assert stored.members("news") == {B}
+    assert stored.members("sport") == {A, B}
+
+
+def test_members_come_page_by_page_with_an_estimate_of_their_number(stored: Stored) -> None:
+    """Items are padded to some 40 KB, so that a page of 1 MB holds about 25 of them."""
+    names = {f"IU3kkeN4{n:04}AMC" for n in range(100)}
+    for name in names:
+        stored.join("news", ConnectionId(name))
+        key = next(item for item in stored.items() if item["connection_id"]["S"] == name)
+        stored.client.put_item(TableName=stored.name, Item={**key, "padding": {"S": "x" * 40_000}})
+    pages = list(stored.table.members(NEWS))
+    assert len(pages) >= 4
+    assert {member.connection_id for page in pages for member in page.members} == names
+    assert len({page.channel_size for page in pages}) == 1
+    assert 50 <= pages[0].channel_size <= 200
+
+
+def test_a_channel_that_fits_a_page_has_an_exact_size(stored: Stored) -> None:
+    assert [page.channel_size for page in stored.table.members(NEWS)] == [0]
+    stored.join("news", A)
+    stored.join("news", B)
+    assert [page.channel_size for page in stored.table.members(NEWS)] == [2]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "@",
+        "@connection#IU3kkeN4IAMCJwA=",
+        "@name#x",
+        "x" * 255,
+        "x" * 256,
+        "é" * 128,
+        "x" * 100_000,
+        "\ud800",
+        "\udfff\ud800",
+        "\0",
+        "news ",
+        "é",
+        "e\u0301",
+        "a\nb",
+        "😀" * 64,
+        "\\ud800",
+    ],
+)
+def test_any_string_names_a_channel_of_its_own(stored: Stored, name: str) -> None:
+    stored.table.connect(A, NOW, HOME)
+    assert stored.join(name, A)
+    assert stored.members(name) == {A}
+    for other in (f"{name}x", f"@{name}", f"{name}\0", name.upper() + "y"):
+        assert stored.members(other) == set()
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=True)
+    assert all(len(item.get("name", {"S": ""})["S"]) <= STORED_NAME_CHARACTERS * 10 for item in stored.items())
+    assert stored.table.disconnect(A) == 3
+
+
+@given(any_text, any_text)
+def test_two_names_never_share_a_key_and_every_key_is_legal(one: str, other: str) -> None:
+    keys = {_channel_key(ChannelName(name)) for name in (one, other)}
+    assert len(keys) == len({one, other})
+    for key in keys:
+        assert 0 < len(key.encode()) <= 255
+
+
+@given(st.text(alphabet="@name#0123456789abcdef", max_size=80))
+def test_a_name_that_looks_like_a_key_is_not_that_key(name: str) -> None:
+    assert _channel_key(ChannelName(name)) != name or not name.startswith("@")
+
+
+@pytest.mark.parametrize("bucket", ["00", "7f", "ff"])
+def test_the_estimate_is_how_far_the_first_page_reached(bucket: str) -> None:
+    reached = int(bucket, 16) + 0.5
+    assert _estimated_size(7_000, {"member": {"S": f"{bucket}#x"}}) == round(7_000 * 256 / reached)
+
+
+# --- what is sent to the store
+
+
+def test_no_operation_scans_and_each_writes_what_the_design_says(in_ministack: Stored) -> None:
+    stored = in_ministack
+    costs = {
+        "connect": stored.requests.during(lambda: stored.table.connect(A, NOW, HOME)),
+        "join": stored.requests.during(lambda: stored.join("news", A)),
+        "publish": stored.requests.during(lambda: list(stored.table.members(NEWS))),
+        "leave": stored.requests.during(lambda: stored.table.leave(NEWS, A, NOW + 1)),
+        "disconnect": stored.requests.during(lambda: stored.table.disconnect(A)),
+    }
+    assert {name: (operations, written) for name, (operations, written, _units) in costs.items()} == {
+        "connect": (["BatchWriteItem"], 2),
+        "join": (["UpdateItem"], 1),
+        "publish": (["Query"], 0),
+        "leave": (["DeleteItem"], 1),
+        "disconnect": (["Query", "BatchWriteItem"], 2),
+    }
+
+
+def test_the_cost_of_an_event_does_not_grow_with_the_table(in_ministack: Stored) -> None:
+    stored = in_ministack
+
+    def costs(connection_id: ConnectionId) -> list[float]:
+        steps = [
+            lambda: stored.table.connect(connection_id, NOW, ChannelName("quiet")),
+            lambda: stored.join("small", connection_id),
+            lambda: list(stored.table.members(ChannelName("small"))),
+            lambda: stored.table.leave(ChannelName("small"), connection_id, NOW + 1),
+            lambda: stored.table.disconnect(connection_id),
+        ]
+        return [stored.requests.during(step)[2] for step in steps]
+
+    before = costs(A)
+    for number in range(300):
+        stored.table.connect(ConnectionId(f"IU3kkeN4{number:04}AMC"), NOW, HOME)
+    assert costs(B) == before
+    assert all(units > 0 for units in before)
+
+
+def test_a_publish_reads_one_query_a_page(in_ministack: Stored) -> None:
+    stored = in_ministack
+    for number in range(30):
+        stored.join("news", ConnectionId(f"IU3kkeN4{number:04}AMC"))
+    assert stored.requests.during(lambda: list(stored.table.members(NEWS)))[0] == ["Query"]
+
+
+class Unprocessed:
+    """Leaves part of each batch unprocessed, as DynamoDB does when it is throttled: it answers, and does not write."""
+
+    def __init__(self, client: DynamoDBClient, keep: int) -> None:
+        self._client, self._keep = client, keep
+        self.meta = client.meta
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def batch_write_item(self, RequestItems: dict[str, list[Any]]) -> dict[str, Any]:  # noqa: N803
+        [(table, requests)] = RequestItems.items()
+        if requests[: self._keep]:
+            self._client.batch_write_item(RequestItems={table: requests[: self._keep]})
+        rest = requests[self._keep :]
+        return {"UnprocessedItems": {table: rest} if rest else {}}
+
+
+def test_what_dynamodb_leaves_unprocessed_is_sent_again(stored: Stored) -> None:
+    table = Table(Unprocessed(stored.client, keep=10), stored.name, stored.clock)  # type: ignore[arg-type]
+    for number in range(60):
+        stored.join(f"c{number}", A)
+    assert table.disconnect(A) == 60
+    assert stored.items() == []
+
+
+def test_a_store_that_never_processes_the_rest_is_an_error_in_the_end(stored: Stored) -> None:
+    table = Table(Unprocessed(stored.client, keep=0), stored.name, stored.clock)  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match=f"2 items still unprocessed after {BATCH_ATTEMPTS} attempts"):
+        table.connect(A, NOW, HOME)
+
+
+def test_a_table_that_is_not_there_is_a_store_error_with_its_cause(store: DynamoDBClient) -> None:
+    table = Table(store, "no-such-table", FakeClock())
+    for act in (
+        lambda: table.connect(A, NOW, HOME),
+        lambda: table.join(NEWS, A, "text", NOW, NOW),
+        lambda: table.leave(NEWS, A, NOW),
+        lambda: list(table.members(NEWS)),
+        lambda: table.disconnect(A),
+    ):
+        with pytest.raises(StoreError, match="ResourceNotFoundException") as raised:
+            act()
+        assert isinstance(raised.value.__cause__, ClientError)
+
+
+@pytest.fixture(name="silent")
+def a_store_that_does_not_answer() -> Iterator[Table]:
+    client = dynamodb_client("http://127.0.0.1:9")
+    yield Table(client, "channels", FakeClock())
+    client.close()
+
+
+def test_a_store_that_is_down_is_a_store_error(silent: Table) -> None:
+    with pytest.raises(StoreError, match="Could not connect"):
+        silent.join(NEWS, A, "text", NOW, NOW)
+    with pytest.raises(StoreError, match="Could not connect"):
+        list(silent.members(NEWS))
+
+
+# --- any history
+
+
+channels = st.sampled_from(["news", "sport", "", "@x", "x" * 300])
+connections = st.sampled_from([A, B])
+steps = st.lists(
+    st.tuples(st.sampled_from(["join", "leave", "disconnect", "prune"]), channels, connections), max_size=25
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps)
+def test_after_any_history_the_members_are_those_of_a_set(
+    ministack: DynamoDBClient, history: list[tuple[str, str, ConnectionId]]
+) -> None:
+    stored = Stored(ministack)
+    model: dict[str, set[str]] = {}
+    for number, (step, channel, connection_id) in enumerate(history):
+        members = model.setdefault(channel, set())
+        match step:
+            case "join":
+                stored.join(channel, connection_id, at=NOW + number)
+                members.add(connection_id)
+            case "leave":
+                stored.table.leave(ChannelName(channel), connection_id, NOW + number)
+                members.discard(connection_id)
+            case "prune":
+                stored.table.prune(ChannelName(channel), [connection_id])
+                members.discard(connection_id)
+            case "disconnect":
+                stored.table.disconnect(connection_id)
+                for others in model.values():
+                    others.discard(connection_id)
+    for channel, expected in model.items():
+        assert stored.members(channel) == expected
