@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,8 +55,8 @@ def running_server(
 ) -> Iterator[Server]:
     """`make run` without make: `python -m localaws` on a free port, in an environment without any AWS_* variable.
 
-    `args` are more options of `chalice local`; "--autoreload" turns on what is off otherwise. At the end the process gets
-    SIGTERM, and an AssertionError says so if anything of it stays.
+    `args` are more options of `chalice local`; "--autoreload" turns on what is off otherwise. At the end the process
+    gets SIGTERM, and an AssertionError says so if anything of it stays.
     """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")

@@ -1,0 +1,174 @@
+"""API Gateway's front door on one port: which request goes where, and the life of a WebSocket.
+
+Knows the order of things: $connect decides on the handshake, each message is one invocation, $disconnect follows the
+end. How an event looks is events.py's, how a handler runs is functions.py's, how a frame is sent is connections.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from localaws import events, management
+from localaws.connections import BufferFull, Connection
+from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
+from localaws.functions import FunctionError, Functions
+from localaws.limits import CLOSE_ABNORMAL, CLOSE_GOING_AWAY, MESSAGE_BYTES
+from localaws.pages import Pages
+from localaws.settings import Settings
+
+# It warns of each subprotocol that a client asks for: here the $connect handler picks one, not aiohttp.
+logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
+
+
+class Gateway:
+    """Holds the connections of one WebSocket API with one stage."""
+
+    def __init__(self, functions: Functions, pages: Pages, settings: Settings, stage: str) -> None:
+        self._functions = functions
+        self._pages = pages
+        self._stage = stage
+        self._upgraded = {"/", f"/{stage}"}
+        self._frames_at_once = 1 if settings.serial_frames else settings.threads
+        self._frame_delay_s = settings.frame_delay_s
+        self._random = random.Random(settings.seed)  # noqa: S311  a test's dice
+        self._connections: dict[str, Connection] = {}
+        self._sockets: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer any request."""
+        if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+            return await self._upgrade(request)
+        connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
+        if connection_id is not None:
+            return await management.respond(request, self._connections.get(connection_id))
+        return await self._pages.respond(request)
+
+    async def stop(self, timeout: float) -> None:
+        """Close every socket with 1001 and let their $disconnect handlers run, for `timeout` seconds at most."""
+        self._stopping = True
+        for connection in self._connections.values():
+            connection.close(CLOSE_GOING_AWAY, _GOING_AWAY)
+        if self._sockets:
+            await asyncio.wait(self._sockets, timeout=timeout)
+
+    async def _upgrade(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(
+            compress=False, max_msg_size=MESSAGE_BYTES + 1
+        )  # aiohttp refuses the size itself
+        if request.path not in self._upgraded:
+            return web.json_response({"message": "Forbidden"}, status=HTTPStatus.FORBIDDEN)
+        if not socket.can_prepare(request):
+            return web.json_response({"message": "Bad Request"}, status=HTTPStatus.BAD_REQUEST)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  for mypy: aiohttp runs every handler in one
+        self._sockets.add(task)
+        task.add_done_callback(self._sockets.discard)
+        return await self._serve(request, socket)
+
+    async def _serve(self, request: web.Request, socket: web.WebSocketResponse) -> web.StreamResponse:
+        identity = self._identify(request)
+        event = events.connect(identity, request.headers.items(), request.rel_url.raw_query_string)
+        status, protocol = await self._connect(event)
+        if not 200 <= status < 300:  # noqa: PLR2004  "2xx"
+            return web.json_response(_notice(HTTPStatus(status).phrase, event), status=status)
+        if protocol is not None:
+            socket.headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
+        connection = Connection(identity, socket, request.transport)
+        self._connections[identity.connection_id] = connection
+        try:
+            await self._exchange(request, socket, connection)
+        finally:
+            del self._connections[identity.connection_id]
+            await self._disconnect(connection)
+        return socket
+
+    def _identify(self, request: web.Request) -> Identity:
+        now = events.now_ms()
+        return Identity(
+            connection_id=events.new_connection_id(now),
+            connected_at=now,
+            stage=self._stage,
+            domain_name=request.host,
+            source_ip=request.remote or "",
+            user_agent=request.headers.get(hdrs.USER_AGENT),
+        )
+
+    async def _connect(self, event: Event) -> tuple[int, str | None]:
+        """The handshake's status and the subprotocol picked."""
+        if not self._functions.has(CONNECT):
+            return HTTPStatus.OK, None
+        try:
+            answer = await self._functions.invoke(event)
+            status = HTTPStatus(int(answer["statusCode"]))
+        except (FunctionError, KeyError, TypeError, ValueError):
+            return HTTPStatus.BAD_GATEWAY, None
+        headers = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
+        return status, headers.get("sec-websocket-protocol")
+
+    async def _exchange(self, request: web.Request, socket: web.WebSocketResponse, connection: Connection) -> None:
+        try:
+            await socket.prepare(request)
+        except ConnectionError:  # the client left while $connect ran
+            connection.close(CLOSE_ABNORMAL)
+            return
+        if self._stopping:
+            connection.close(CLOSE_GOING_AWAY, _GOING_AWAY)
+        writer = asyncio.create_task(connection.write())
+        in_flight = asyncio.Semaphore(self._frames_at_once)
+        invocations: set[asyncio.Task[None]] = set()
+        try:
+            while (text := await connection.read()) is not None:
+                # Waiting here is backpressure: a client cannot fill the memory with frames faster than they are run.
+                await in_flight.acquire()
+                invocation = asyncio.create_task(self._message(connection, text))
+                invocations.add(invocation)  # asyncio itself holds tasks but weakly
+                invocation.add_done_callback(invocations.discard)
+                invocation.add_done_callback(lambda _: in_flight.release())
+            if self._frames_at_once == 1 and invocations:
+                await asyncio.wait(invocations)  # in order: $disconnect after the last frame
+        finally:
+            writer.cancel()
+
+    async def _message(self, connection: Connection, text: str) -> None:
+        event = events.message(connection.identity, text)
+        if self._frame_delay_s[1]:
+            await asyncio.sleep(self._random.uniform(*self._frame_delay_s))
+        if not self._functions.has(MESSAGE):
+            self._tell(connection, _notice("Forbidden", event))
+            return
+        try:
+            await self._functions.invoke(event)
+        except FunctionError:
+            self._tell(connection, _notice("Internal server error", event))
+
+    async def _disconnect(self, connection: Connection) -> None:
+        if self._functions.has(DISCONNECT) and connection.closed is not None:
+            closed = connection.closed
+            with contextlib.suppress(FunctionError):
+                await self._functions.invoke(events.disconnect(connection.identity, closed.code, closed.reason))
+
+    def _tell(self, connection: Connection, notice: dict[str, str]) -> None:
+        if connection.closed is None:
+            with contextlib.suppress(BufferFull):
+                connection.post(json.dumps(notice).encode())
+
+
+_GOING_AWAY = "Going away"
+
+
+def _notice(message: str, event: Event) -> dict[str, str]:
+    context = event["requestContext"]
+    return {
+        "message": message,
+        "connectionId": context["connectionId"],
+        "requestId": context["requestId"],
+    }

@@ -1,0 +1,53 @@
+"""What AWS SDKs in this process read, set so that no call of the app's leaves the machine.
+
+Knows the variables of botocore and no AWS service. The user's own account is neither needed nor used: credentials
+become dummies, profiles and configuration files are out of sight, and services that have no stand-in resolve to the
+gateway, which answers 404.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+
+STORE = "AWS_ENDPOINT_URL_DYNAMODB"
+
+Environ = MutableMapping[str, str]
+
+# https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
+_IDENTITY = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+_DETOURS = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT")
+
+
+def use_own_store(environ: Environ, endpoint: str) -> None:
+    """DynamoDB is at `endpoint`, a store of ours, and nobody's credentials are used."""
+    _use_nobodys_credentials(environ)
+    environ[STORE] = endpoint
+
+
+def use_given_store(environ: Environ) -> None:
+    """DynamoDB is where AWS_ENDPOINT_URL_DYNAMODB says. Keys in the environment are kept: it may check them."""
+    if "AWS_ACCESS_KEY_ID" not in environ:
+        _use_nobodys_credentials(environ)
+
+
+def use_gateway(environ: Environ, http: str, stage: str) -> None:
+    """@connections is at `http`/`stage`; so is, in order to fail there, every service without a stand-in."""
+    for name in _DETOURS:
+        environ.pop(name, None)
+    # An ignore_configured_endpoint_urls in the user's file would undo all of this.
+    environ["AWS_CONFIG_FILE"] = os.devnull
+    environ.setdefault("AWS_REGION", environ.get("AWS_DEFAULT_REGION", "us-east-1"))
+    environ.setdefault("AWS_DEFAULT_REGION", environ["AWS_REGION"])
+    environ.setdefault("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", f"{http}/{stage}")
+    environ.setdefault("AWS_ENDPOINT_URL", http)
+    for name in ("NO_PROXY", "no_proxy"):  # a company's proxy does not know this machine's loopback
+        environ[name] = ",".join(filter(None, (environ.get(name), "127.0.0.1", "localhost")))
+
+
+def _use_nobodys_credentials(environ: Environ) -> None:
+    for name in _IDENTITY:
+        environ.pop(name, None)
+    environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    environ["AWS_ACCESS_KEY_ID"] = "local"
+    environ["AWS_SECRET_ACCESS_KEY"] = "local"  # noqa: S105

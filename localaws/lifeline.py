@@ -1,0 +1,46 @@
+"""A process of ours ends with its parent, whatever ended that: kill -9 of `make run` leaves nothing behind.
+
+Knows processes and signals, and nothing of what the process does. Who stays alive is decided by one chain: the launcher
+(`__main__`) watches make or the shell, the worker watches the launcher or plain `chalice local`, and the store reads a
+pipe that its server holds open.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+import time
+
+PARENT_VARIABLE = "LOCALAWS_PARENT"
+"""Names the parent's process id to a child of ours: one that ended before its child looked would go unnoticed."""
+
+PARENT = int(os.environ.pop(PARENT_VARIABLE, 0)) or os.getppid()
+
+# No event of the kernel's tells a process on both Linux and macOS that its parent has ended, and chalice's parent
+# process gives its worker no pipe to read. Four calls of getppid a second cost nothing that can be measured.
+POLL_S = 0.25
+
+# More than a server needs to say goodbye to its clients (server.CLOSING_S).
+GRACE_S = 8.0
+
+
+@functools.cache
+def end_with_parent() -> None:
+    """From now on the end of this process's parent is this one's Ctrl-C, and soon after its end. Repeats do nothing."""
+    threading.Thread(target=_watch, name="lifeline", daemon=True).start()
+
+
+def ignore_signals() -> None:
+    """This process is ending and takes no more orders to: for the main thread, once a first one has been obeyed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _watch() -> None:
+    while os.getppid() == PARENT:
+        time.sleep(POLL_S)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(GRACE_S)
+    os._exit(1)  # SIGINT was ignored, as it is behind a script's `&`, or what it set off hangs

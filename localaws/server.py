@@ -1,0 +1,180 @@
+"""The server that `chalice local` starts and stops: port, store, gateway, in this order.
+
+Knows how the parts are put together and what the user is told, and nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import ipaddress
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from localaws import dynamodb, environment, lifeline
+from localaws.apigateway import Gateway
+from localaws.errors import StartupError, fail
+from localaws.functions import Functions, Threads
+from localaws.limits import HTTP_PAYLOAD_BYTES
+from localaws.pages import Pages
+from localaws.settings import Settings
+
+if TYPE_CHECKING:
+    from chalice.app import Chalice
+    from chalice.config import Config
+
+CLOSING_S = 5.0
+"""How long the end may take: clients are told, their $disconnect handlers run."""
+
+BACKLOG = 4096
+"""Connections that wait to be accepted: thousands of clients reconnect at once after a reload."""
+
+
+def start(app: Chalice, config: Config, host: str, port: int) -> LocalServer:
+    """A server, or one clear sentence and exit code 1."""
+    try:
+        return LocalServer(app, config, host, port)
+    except StartupError as error:
+        fail(error)
+
+
+class LocalServer:
+    """Stands in for chalice.local.LocalDevServer. Raises StartupError if it cannot start."""
+
+    def __init__(self, app: Chalice, config: Config, host: str, port: int) -> None:
+        project = Path(config.project_dir)
+        settings = Settings.from_environ(os.environ, project)
+        _raise_file_limit()
+        self._listener = _listen(host, port)
+        self._address = _address(self._listener)
+        self._stage = config.api_gateway_stage
+        self._store: dynamodb.Store | None = None
+        environment.use_gateway(os.environ, f"http://{self._address}", self._stage)
+        # chalice would make https://{apiId}.execute-api… of each event; the default session must stay here, too.
+        app.websocket_api._endpoint = os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"]
+        logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it tells where it found the dummies
+        self._greeting = self._greet(config.app_name, self._open_store(settings, project))
+        threads = Threads(settings.threads)
+        functions = Functions(app, config, threads)
+        self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_wanted = threading.Event()
+        self._stopped = threading.Event()
+        atexit.register(self._at_exit)
+
+    def serve_forever(self) -> None:
+        """Serve until `shutdown` is called or, in the main thread, until Ctrl-C or SIGTERM."""
+        try:
+            asyncio.run(self._serve())
+        finally:
+            if self._store is not None:
+                self._store.close()
+            self._stopped.set()
+
+    def shutdown(self) -> None:
+        """Stop, from another thread: returns when clients are told and the store has saved."""
+        self._stop_wanted.set()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._stopped.wait(CLOSING_S + dynamodb.SAVE_S)
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._stop_wanted.is_set():
+            self._stop.set()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._loop.add_signal_handler(number, self._stop.set)
+        application = web.Application(client_max_size=HTTP_PAYLOAD_BYTES)
+        application.router.add_route("*", "/{path:.*}", self._gateway.handle)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.SockSite(runner, self._listener, backlog=BACKLOG)
+        await site.start()
+        print(self._greeting, flush=True)  # noqa: T201  the user reads it
+        await self._stop.wait()
+        await site.stop()
+        await self._gateway.stop(CLOSING_S)
+        await runner.cleanup()
+
+    def _at_exit(self) -> None:
+        # The worker's main thread ends at Ctrl-C, with this server in another thread; chalice's parent process sends it
+        # SIGTERM a moment later, which must not cut short the goodbye.
+        lifeline.ignore_signals()
+        self.shutdown()
+
+    def _open_store(self, settings: Settings, project: Path) -> str:
+        """Have a store, and the table in it. Says where it is."""
+        if environment.STORE in os.environ:
+            environment.use_given_store(os.environ)
+            place = f"{os.environ[environment.STORE]} (from {environment.STORE})"
+        else:
+            self._store = dynamodb.Store(persist=settings.persist, on_death=fail)
+            environment.use_own_store(os.environ, self._store.endpoint)
+            kept = f"kept in {settings.persist}" if settings.persist else "in memory, PERSIST=folder keeps it"
+            place = f"{self._store.endpoint} ({kept})"
+        table_name = os.environ.get("TABLE_NAME")
+        if not table_name:
+            return f"none, for TABLE_NAME is not set; store at {place}"
+        definition = dynamodb.load_definition(project / ".chalice" / "resources.json")
+        dynamodb.create_table(dynamodb.connect(os.environ[environment.STORE]), definition, table_name)
+        return f"{table_name} at {place}"
+
+    def _greet(self, app_name: str, table: str) -> str:
+        return (
+            f"\n{app_name} is served here:\n\n"
+            f"  browser    http://{self._address}/\n"
+            f"  WebSocket  ws://{self._address}/  and  ws://{self._address}/{self._stage}\n"
+            f"  table      {table}\n\n"
+            "Ctrl-C stops.\n"
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StartupError(
+            f"cannot listen on {host} port {port}: {reason}.\n"
+            f"Choose another port with `PORT=9000 make run` or `chalice local --port 9000`."
+        ) from error
+    if not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
+        print(  # noqa: T201  the user reads it
+            f"localaws: {host} is reachable from other machines, and nothing here checks who calls @connections.",
+            file=sys.stderr,
+        )
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    """host:port as this machine's clients reach it."""
+    host, port = listener.getsockname()[:2]
+    ip = ipaddress.ip_address(host.partition("%")[0])
+    if ip.is_unspecified:
+        ip = ipaddress.ip_address("127.0.0.1" if ip.version == 4 else "::1")  # noqa: PLR2004
+    return f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"  # noqa: PLR2004
+
+
+def _raise_file_limit() -> None:
+    """Allow as many sockets as this process may: the usual soft limit ends at a thousand clients, macOS's at 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in (hard, 10_240):  # macOS says "unlimited" and refuses more than this
+        if limit == soft:
+            return
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            return
