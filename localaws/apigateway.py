@@ -28,6 +28,11 @@ from localaws.settings import Settings
 logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 
 
+# Far more than a message may have: one that is too big is read to its end, or the kernel would answer what is left
+# unread with a reset, which can overtake the close frame that says 1009.
+RECEIVED_BYTES = 128 * MESSAGE_BYTES
+
+
 class Gateway:
     """Holds the connections of one WebSocket API with one stage."""
 
@@ -61,9 +66,7 @@ class Gateway:
             await asyncio.wait(self._sockets, timeout=timeout)
 
     async def _upgrade(self, request: web.Request) -> web.StreamResponse:
-        socket = web.WebSocketResponse(
-            compress=False, max_msg_size=MESSAGE_BYTES + 1
-        )  # aiohttp refuses the size itself
+        socket = web.WebSocketResponse(compress=False, max_msg_size=RECEIVED_BYTES)
         if request.path not in self._upgraded:
             return web.json_response({"message": "Forbidden"}, status=HTTPStatus.FORBIDDEN)
         if not socket.can_prepare(request):

@@ -15,7 +15,9 @@ from localaws.events import Identity, now_ms
 from localaws.limits import (
     CLOSE_ABNORMAL,
     CLOSE_NO_STATUS,
+    CLOSE_TOO_BIG,
     CLOSE_UNSUPPORTED_DATA,
+    MESSAGE_BYTES,
     OUTGOING_BUFFER_BYTES,
 )
 
@@ -81,6 +83,8 @@ class Connection:
             elif received.type is not WSMsgType.TEXT:
                 self.closed = self.closed or self._end(received.type, received.data, received.extra)
                 return None
+            elif len(received.data.encode()) > MESSAGE_BYTES:
+                self.close(CLOSE_TOO_BIG)
             elif self.closed is None:
                 self.last_active_at = now_ms()
                 return str(received.data)

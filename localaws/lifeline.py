@@ -41,6 +41,7 @@ def ignore_signals() -> None:
 def _watch() -> None:
     while os.getppid() == PARENT:
         time.sleep(POLL_S)
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(GRACE_S)
-    os._exit(1)  # SIGINT was ignored, as it is behind a script's `&`, or what it set off hangs
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is behind a script's `&`
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(GRACE_S)
+    os._exit(1)
