@@ -56,7 +56,7 @@ ONLY_SIGNALING = """
     Object.defineProperty(window, 'localStorage', { value: undefined })
 """
 
-SECONDS_TO_WAIT = 30
+SECONDS_TO_WAIT = 20
 POLL_MS = 20
 
 
@@ -151,7 +151,8 @@ class ClientPage:
             self.page.wait_for_timeout(POLL_MS)
 
     def __str__(self) -> str:
-        return f"errors {self.errors}, frames {self.frames}"
+        frames = "\n".join(f"{frame.direction:8} {frame.text[:160]}" for frame in self.frames)
+        return f"{len(self.errors)} errors {self.errors[:3]}, frames:\n{frames}"
 
 
 class YWebrtcPage(ClientPage):

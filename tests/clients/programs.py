@@ -1,6 +1,6 @@
 """Programs that the tests need and this machine may not have: Chromium, Node, and what `npm ci` installs.
 
-A missing program skips the test with a line that says how to install it; where CI=true it fails instead, so that
+A missing program skips the test with a line that says how to install it; in CI (CI=true) it fails instead, so that
 nothing is ever skipped silently where it counts.
 """
 
@@ -47,7 +47,7 @@ def installed(path: str) -> str:
 
 
 def missing(why: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
+    if os.environ.get("CI"):
         pytest.fail(why)
     pytest.skip(why)
 

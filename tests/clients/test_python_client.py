@@ -1,5 +1,8 @@
-"""A plain WebSocket client, frame by frame: the five dialects as the table of the design has them, and what becomes of
-a message whose receivers speak another dialect than its sender."""
+"""A plain WebSocket client, frame by frame: the dialects as the table of the design has them, and what becomes of a
+message whose receivers speak another dialect than its sender.
+
+Of ywebrtc there is only what touches the others; test_y_webrtc_signaling.py has the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,63 +10,16 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import urlencode
 from uuid import uuid4
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from tests.server import Server
 
-JSON: TypeAlias = Any
-SECONDS_TO_ANSWER = 15
-
-
-class Client:
-    """One connection that sends JSON frames and receives text."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-
-    def send(self, **frame: JSON) -> None:
-        self.send_text(json.dumps(frame))
-
-    def send_text(self, text: str) -> None:
-        self._connection.send(text)
-
-    def text(self) -> str:
-        """The next frame, as it came."""
-        text = self._connection.recv(timeout=SECONDS_TO_ANSWER)
-        assert isinstance(text, str)
-        return text
-
-    def json(self) -> JSON:
-        """The next frame's JSON value."""
-        return json.loads(self.text())
-
-    def ask(self, **frame: JSON) -> JSON:
-        """Sends a frame and receives the next one."""
-        self.send(**frame)
-        return self.json()
-
-    def join(self, channel: str, **options: JSON) -> str:
-        """Joins a channel and returns the connection's id, which the ack tells."""
-        ack = self.ask(action="joinchannel", channel=channel, **options)
-        assert ack == {"channel": channel, "connectionId": ack["connectionId"]}
-        return str(ack["connectionId"])
-
-    def subscribe(self, topic: str) -> None:
-        """Subscribes as y-webrtc does; its own publish coming back is the only sign that it is done."""
-        self.send(type="subscribe", topics=[topic])
-        self.send(type="publish", topic=topic, data="subscribed?")
-        assert self.json()["data"] == "subscribed?"
-
-    def assert_nothing_came(self) -> None:
-        """Nothing is on the way to this client that was sent before this call and acknowledged."""
-        self.send_text("Marko?")
-        assert self.text() == "Polo!"
-
+from .connections import JSON, Client
 
 Connect: TypeAlias = Callable[..., Client]
 
@@ -188,8 +144,9 @@ class TestEveryone:
         self, connected: Connect, channel: str
     ) -> None:
         ann, ben, outside = connected(room=channel), connected(room=channel), connected(room=f"{channel}!")
-        ann.send(type="message", data="hello everyone")
+        ann.send(type="message", data="hello everyone", ack=True, id="e")
         assert [ann.text(), ben.text()] == ["hello everyone", "hello everyone"]
+        assert ann.json() == {"type": "ack", "id": "e", "delivered": 2, "stale": 0}
         outside.assert_nothing_came()
 
     def test_the_home_channel_of_a_url_that_names_none_is_the_default_one(self, connected: Connect) -> None:
@@ -244,6 +201,35 @@ class TestActions:
         client.assert_nothing_came()
 
 
+class TestWhichDialectAFrameIsIn:
+    def test_a_type_that_a_dialect_knows_decides(self, connected: Connect, channel: str) -> None:
+        client = connected()
+        client.join(channel)
+        client.send(type="ping", action="leavechannel", channel=channel)
+        assert client.json() == {"type": "pong"}
+        connected().send(action="sendmessage", channel=channel, message="still a member")
+        assert client.text() == "still a member"
+
+    def test_a_type_that_none_knows_leaves_it_to_the_action(self, connected: Connect, channel: str) -> None:
+        ack = connected().ask(type="unheard of", action="joinchannel", channel=channel)
+        assert ack == {"channel": channel, "connectionId": ack["connectionId"]}
+
+    def test_one_connection_is_a_member_of_each_channel_in_the_dialect_it_joined_with(
+        self, connected: Connect, channel: str
+    ) -> None:
+        member, sender = connected(room=""), connected()
+        member.subscribe(f"{channel} for objects")
+        member.join(f"{channel} for text")
+        member.join(f"{channel} for envelopes", envelope=True)
+        for kind in ("objects", "text", "envelopes"):
+            sent = sender.ask(action="sendmessage", channel=f"{channel} for {kind}", message="hello", ack=True)
+            assert sent["delivered"] == 1
+        publish = {"type": "publish", "topic": f"{channel} for objects", "data": "hello", "clients": 1}
+        assert member.json() == publish
+        assert member.text() == "hello"
+        assert_envelope(member, f"{channel} for envelopes", "hello")
+
+
 class TestMembersOfEachDialectInOneChannel:
     """What is sent in one dialect comes in the form of each receiver's."""
 
@@ -280,7 +266,7 @@ class TestMembersOfEachDialectInOneChannel:
         assert members["ywebrtc"].json() == {"type": "publish", "topic": channel, "data": "all of you", "clients": 4}
 
     def test_a_y_webrtc_publish(self, members: dict[str, Client], channel: str) -> None:
-        frame = {"type": "publish", "topic": channel, "data": {"type": "announce"}, "extra": "kept"}
+        frame = {"type": "publish", "topic": channel, "data": {"type": "signal"}, "extra": "kept"}
         members["ywebrtc"].send(**frame)
         assert members["home"].json() == frame
         assert members["text"].json() == frame

@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol, TypeAlias
-from urllib.parse import quote
-from urllib.request import Request, urlopen
+from contextlib import ExitStack, contextmanager
+from typing import Protocol
 from uuid import uuid4
 
-from tests.server import Server
+from tests.server import Server, running_server
 
+from .connections import JSON, close_connection
 from .pages import ClientPage, Site
-from .programs import SECONDS_TO_ANSWER, Talker, installed, node, talking
-
-JSON: TypeAlias = Any
+from .programs import Talker, installed, node, talking
 
 
 class Member(Protocol):
@@ -59,28 +56,44 @@ class NodeMember:
 
 
 @contextmanager
-def node_member(url: str, channel: str) -> Iterator[NodeMember]:
+def members(site: Site, url: str, channel: str) -> Iterator[tuple[PageMember, NodeMember]]:
+    """A member in a page and one in a Node process; asserts at the end that nothing in the page went wrong."""
     installed("partysocket")
-    with talking(node(), "pages/pubsub-node.js", url, channel) as process:
-        yield NodeMember(process)
+    command = (node(), "pages/pubsub-node.js", url, channel)
+    with site.open("pubsub", 1, PageMember) as (page,), talking(*command) as process:
+        page.join(url, channel)
+        yield page, NodeMember(process)
+        assert page.errors == []
 
 
-def test_a_page_and_a_node_process_go_on_after_the_server_closed_their_connections(
+def test_a_page_and_a_node_process_go_on_after_the_gateway_closed_their_connections(
     site: Site, channels: Server
 ) -> None:
     channel = f"channel {uuid4()}"
-    with site.open("pubsub", 1, PageMember) as (page,), node_member(channels.url, channel) as process:
-        page.join(channels.url, channel)
+    with members(site, channels.url, channel) as (page, process):
         joined = [id_in_ack(member, channel) for member in (page, process)]
         assert_they_hear_each_other(page, process, channel)
 
         for connection_id in joined:
-            close(channels, connection_id)
+            close_connection(channels, connection_id)
 
         joined_again = [id_in_ack(member, channel) for member in (page, process)]
         assert set(joined).isdisjoint(joined_again)
         assert_they_hear_each_other(page, process, channel)
-        assert page.errors == []
+
+
+def test_a_page_and_a_node_process_go_on_after_the_server_was_restarted(site: Site) -> None:
+    channel = f"channel {uuid4()}"
+    with ExitStack() as first_life:
+        server = first_life.enter_context(running_server())
+        with members(site, server.url, channel) as (page, process):
+            for member in (page, process):
+                id_in_ack(member, channel)
+            first_life.close()
+            with running_server(args=("--port", str(server.port))):
+                for member in (page, process):
+                    id_in_ack(member, channel)
+                assert_they_hear_each_other(page, process, channel)
 
 
 def id_in_ack(member: Member, channel: str) -> str:
@@ -95,10 +108,3 @@ def assert_they_hear_each_other(one: Member, other: Member, channel: str) -> Non
         text = f"hello {uuid4()}"
         speaker.send({"action": "sendmessage", "channel": channel, "message": text})
         assert listener.hear() == text
-
-
-def close(server: Server, connection_id: str) -> None:
-    """Has the gateway close a connection, as an operator would."""
-    url = f"{server.http}@connections/{quote(connection_id, safe='')}"
-    with urlopen(Request(url, method="DELETE"), timeout=SECONDS_TO_ANSWER) as response:
-        assert response.status == 204

@@ -13,18 +13,21 @@ from collections.abc import Iterable, Sequence
 from uuid import uuid4
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.server import Server
 
+from .connections import Client, close_connection
 from .pages import Frame, Site, YWebrtcPage
 
-VERSIONS = ("10.3", "10.2")
-PASSWORDS = pytest.mark.parametrize("password", [None, "secret"], ids=["no password", "password"])
+in_each_version = pytest.mark.parametrize("version", ["10.3", "10.2"])
+by_two_and_by_five = pytest.mark.parametrize("count", [2, 5])
+with_and_without_password = pytest.mark.parametrize("password", [None, "secret"], ids=["no password", "password"])
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("count", [2, 5])
-@PASSWORDS
+@in_each_version
+@by_two_and_by_five
+@with_and_without_password
 def test_pages_converge_on_one_text(site: Site, signaling: str, version: str, count: int, password: str | None) -> None:
     with site.y_webrtc_pages(version, count) as pages:
         join_in_turn(pages, signaling, password)
@@ -36,31 +39,42 @@ def test_pages_converge_on_one_text(site: Site, signaling: str, version: str, co
         assert len({page.text() for page in pages}) == 1
 
 
-@PASSWORDS
-def test_a_page_that_leaves_is_seen_by_the_others(site: Site, signaling: str, password: str | None) -> None:
-    with site.y_webrtc_pages("10.3", 3) as pages:
+@in_each_version
+@by_two_and_by_five
+@with_and_without_password
+def test_a_page_that_leaves_is_seen_by_the_others(
+    site: Site, signaling: str, version: str, count: int, password: str | None
+) -> None:
+    with site.y_webrtc_pages(version, count) as pages:
         join_in_turn(pages, signaling, password)
-        leaver, *others = pages
+        *others, leaver = pages
         leaver.leave()
         for page in others:
-            page.wait_for_peers(1)
+            page.wait_for_peers(count - 2)
         others[0].insert("still here")
-        others[1].wait_for_text_of(["still here"])
+        for page in others:
+            page.wait_for_text_of(["still here"])
         assert leaver.text() == ""
 
 
-@PASSWORDS
-def test_a_late_joiner_gets_the_whole_text(site: Site, signaling: str, password: str | None) -> None:
-    with site.y_webrtc_pages("10.3", 3) as pages:
+@in_each_version
+@by_two_and_by_five
+@with_and_without_password
+def test_a_late_joiner_gets_the_whole_text(
+    site: Site, signaling: str, version: str, count: int, password: str | None
+) -> None:
+    with site.y_webrtc_pages(version, count) as pages:
         *early, late = pages
         room = join_in_turn(early, signaling, password)
-        parts = ["[written before]", "[anyone else came]"]
+        parts = [f"[page {number} was here]" for number in range(count - 1)]
         for page, part in zip(early, parts, strict=True):
             page.insert(part)
-        early[0].wait_for_text_of(parts)
+        for page in early:
+            page.wait_for_text_of(parts)
 
         late.join(signaling, room, password)
         late.wait_for_text_of(parts)
+        assert late.text() == early[0].text()
 
 
 def test_pages_of_different_rooms_do_not_hear_of_each_other(site: Site, signaling: str) -> None:
@@ -75,7 +89,24 @@ def test_pages_of_different_rooms_do_not_hear_of_each_other(site: Site, signalin
                 assert {json.loads(text)["topic"] for text in page.received()} == {room}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+def test_a_page_whose_connection_is_closed_comes_back_and_meets_who_comes_later(site: Site, homeless: Server) -> None:
+    room = f"room {uuid4()}"
+    with connect(homeless.url) as connection, site.y_webrtc_pages("10.3", 2) as (early, late):
+        listener = Client(connection)
+        listener.join(room, envelope=True)  # an envelope tells the connection that an announce came from
+        early.join(homeless.url, room)
+        first = listener.json()
+        close_connection(homeless, first["from"])
+        second = listener.json()
+        assert second["from"] != first["from"]
+        assert second["message"] == first["message"]
+
+        late.join(homeless.url, room)
+        late.insert("hello")
+        early.wait_for_text_of(["hello"])
+
+
+@in_each_version
 def test_two_pages_signal_as_they_do_behind_the_reference_server(
     site: Site, homeless: Server, reference: str, version: str
 ) -> None:
