@@ -82,7 +82,7 @@ class Gateway:
         event = events.connect(identity, request.headers.items(), request.rel_url.raw_query_string)
         status, protocol = await self._connect(event)
         if not 200 <= status < 300:  # noqa: PLR2004  "2xx"
-            return web.json_response(_notice(HTTPStatus(status).phrase, event), status=status)
+            return web.json_response(_notice("Handshake refused", event), status=status)
         if protocol is not None:
             socket.headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
         connection = Connection(identity, socket, request.transport)
@@ -111,8 +111,10 @@ class Gateway:
             return HTTPStatus.OK, None
         try:
             answer = await self._functions.invoke(event)
-            status = HTTPStatus(int(answer["statusCode"]))
+            status = int(answer["statusCode"])
         except (FunctionError, KeyError, TypeError, ValueError):
+            return HTTPStatus.BAD_GATEWAY, None
+        if not 200 <= status <= 599:  # noqa: PLR2004  what can end a request
             return HTTPStatus.BAD_GATEWAY, None
         headers = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
         return status, headers.get("sec-websocket-protocol")

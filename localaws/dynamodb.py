@@ -48,6 +48,7 @@ class Store:
     """
 
     def __init__(self, *, persist: Path | None = None, on_death: Callable[[str], object] | None = None) -> None:
+        environ = _child_environment(persist)
         self._closing = False
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
         self._process = subprocess.Popen(  # noqa: S603  our own child
@@ -55,7 +56,7 @@ class Store:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=_child_environment(persist),
+            env=environ,
             start_new_session=True,  # Ctrl-C is the server's; the store then sees its pipe end
         )
         try:

@@ -29,7 +29,7 @@ _NAMES = {CONNECT: "websocket_connect", MESSAGE: "websocket_message", DISCONNECT
 
 
 class FunctionError(Exception):
-    """A handler raised. Why is in the server's log, and nowhere else."""
+    """The app's code raised, SystemExit included. Why is in the server's log, and nowhere else."""
 
 
 class Functions:
@@ -49,11 +49,7 @@ class Functions:
         # The registered function itself lacks chalice's middleware; its wrapper in handler_map is what Lambda calls.
         handler = self._app.handler_map[self._app.websocket_handlers[route_key].name]
         context = self._context(route_key)
-        try:
-            return await self._threads.run(lambda: handler(event, context))
-        except Exception as error:
-            LOG.exception("The %s handler raised; the client is not told why.", route_key)
-            raise FunctionError(route_key) from error
+        return await self._threads.run(lambda: handler(event, context))
 
     def _context(self, route_key: str) -> LambdaContext:
         config = self._config.scope(self._config.chalice_stage, _NAMES[route_key])
@@ -79,6 +75,7 @@ class Threads:
         self._started = 0
 
     async def run(self, call: Callable[[], Any]) -> Any:
+        """What `call` returns. Raises FunctionError if it raises anything."""
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Any] = loop.create_future()
 
@@ -89,8 +86,9 @@ class Threads:
         def work() -> None:
             try:
                 settler, value = outcome.set_result, call()
-            except BaseException as error:  # noqa: BLE001  a handler's SystemExit is its caller's to see, not the pool's end
-                settler, value = outcome.set_exception, error
+            except BaseException:  # sys.exit() in a handler ends neither this thread nor the server
+                LOG.exception("The app raised; the client is not told why.")
+                settler, value = outcome.set_exception, FunctionError()
             with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended before the handler
                 loop.call_soon_threadsafe(settle, settler, value)
 

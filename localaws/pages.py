@@ -15,7 +15,7 @@ from aiohttp import web
 from chalice.local import LocalGateway, LocalGatewayException
 from multidict import CIMultiDict
 
-from localaws.functions import Threads
+from localaws.functions import FunctionError, Threads
 
 if TYPE_CHECKING:
     from chalice.app import Chalice
@@ -50,9 +50,12 @@ class Pages:
             )
         headers = dict(request.headers.items())
         body = await request.read() or None
-        answer: web.Response = await self._threads.run(
-            lambda: self._answer(request.method, request.raw_path, headers, body)
-        )
+        try:
+            answer: web.Response = await self._threads.run(
+                lambda: self._answer(request.method, request.raw_path, headers, body)
+            )
+        except FunctionError:
+            return web.json_response({"message": "Internal server error"}, status=HTTPStatus.BAD_GATEWAY)
         return answer
 
     def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> web.Response:

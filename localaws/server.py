@@ -147,7 +147,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and (error.errno or 0) > 0 else error
+        reason = os.strerror(code) if (code := getattr(error, "errno", None)) and code > 0 else error
         raise StartupError(
             f"cannot listen on {host} port {port}: {reason}.\n"
             f"Choose another port with `PORT=9000 make run` or `chalice local --port 9000`."
