@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
-from itertools import chain, count, islice
+from itertools import chain, count
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
@@ -117,7 +117,7 @@ class Broadcast:
         A single delivery is posted from the calling thread. A StoreError out of `deliveries` ends the drawing; what was
         drawn is sent all the same, and the error is in the result."""
         sending = _Sending(iter(deliveries), prune)
-        head = self._draw(sending, 2)
+        head = [delivery for _ in range(2) if (delivery := self._draw(sending))]
         alone = len(head) == 1
         sending.source = chain(head, sending.source)
         while True:
@@ -128,21 +128,20 @@ class Broadcast:
         self._prune(sending)
         return sending.result
 
-    def _draw(self, sending: _Sending, most: int) -> list[Delivery]:
-        if sending.result.interrupted:
-            return []
+    def _draw(self, sending: _Sending) -> Delivery | None:
+        """The next delivery; None at the end, or where the members can be read no further."""
         try:
-            return list(islice(sending.source, most))
+            return next(sending.source, None)
         except StoreError as error:
             sending.result.interrupted = error
-            return []
+            return None
 
     def _start_what_is_due(self, sending: _Sending, alone: bool) -> None:
         while sending.in_flight < self._window:
             if sending.waiting and sending.waiting[0][0] <= self._clock.now_ms():
                 delivery = heappop(sending.waiting)[2]
-            elif drawn := self._draw(sending, 1):
-                delivery = drawn[0]
+            elif drawn := self._draw(sending):
+                delivery = drawn
                 if delivery.not_before > self._clock.now_ms():
                     self._wait(sending, delivery)
                     continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -102,7 +101,7 @@ class Requests:
         client.meta.events.register("provide-client-params.dynamodb.*", self._before)
         client.meta.events.register("after-call.dynamodb.*", self._after)
 
-    def _before(self, params: dict[str, Any], model: Any, **_more: Any) -> dict[str, Any]:
+    def _before(self, params: dict[str, Any], model: Any, **_more: Any) -> Any:
         self.operations.append(model.name)
         if model.name in {"UpdateItem", "PutItem", "DeleteItem"}:
             self.written.append(model.name)
@@ -120,7 +119,3 @@ class Requests:
         self.operations, self.written, self.units = [], [], 0.0
         act()
         return self.operations, len(self.written), self.units
-
-
-def read_json(text: str) -> Any:
-    return json.loads(text)

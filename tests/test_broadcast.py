@@ -164,6 +164,15 @@ def test_members_that_cannot_be_read_to_the_end_do_not_undo_what_was_read(sendin
     assert len(sending.gateway.posts) == 10
 
 
+def test_a_single_member_that_was_read_before_the_failure_is_sent_to(sending: Sending) -> None:
+    def one() -> Iterator[Delivery]:
+        yield delivery("a")
+        raise StoreError("Query", "down")
+
+    sending.gateway.open = {"a"}
+    assert sending.broadcast.send(one(), sending.pruned.append).delivered == 1
+
+
 def test_deliveries_are_drawn_only_as_there_is_room_to_send_them() -> None:
     drawn: list[int] = []
     ahead: list[int] = []
