@@ -144,8 +144,8 @@ class LocalServer:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        family, _, _, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server((address[0], port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         reason = os.strerror(code) if (code := getattr(error, "errno", None)) and code > 0 else error
         raise StartupError(

@@ -97,7 +97,8 @@ class Tiny:
         """The events that `record` has got, oldest first."""
         path = self.project / "seen"
         complete, _, _ = (path.read_text() if path.exists() else "").rpartition("\n")
-        return [json.loads(line) for line in complete.splitlines()]
+        events: list[dict[str, Any]] = [json.loads(line) for line in complete.splitlines()]
+        return events
 
     def event(self, event_type: str, connection_id: str | None = None) -> dict[str, Any]:
         """The last event of a type, and of a connection if told; waits for it."""
@@ -138,8 +139,8 @@ def last(events: Sequence[dict[str, Any]], event_type: str, connection_id: str |
     """The last event of a type, and of a connection if told."""
     for event in reversed(events):
         context = event["requestContext"]
-        if context["eventType"] == event_type and connection_id in (None, context["connectionId"]):
-            return event
+        if context["eventType"] == event_type and connection_id in {None, context["connectionId"]}:
+            return dict(event)
     return None
 
 
