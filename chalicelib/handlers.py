@@ -47,7 +47,7 @@ def connect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[st
     try:
         _service(websocket_api).connect(events.connect(event))
     except ChannelsError as error:
-        log.error("connect refused connection=%s cause=%s", _connection_id(event), error)  # noqa: TRY400
+        log.error("connect refused connection=%s cause=%s", _connection_id(event), error)
         return UNAVAILABLE
     return OK
 
@@ -58,7 +58,7 @@ def message(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[st
         service = _service(websocket_api)
         service.message(events.message(event))
     except (ClientError, ConfigurationError) as error:
-        log.error("frame refused connection=%s cause=%s", _connection_id(event), error)  # noqa: TRY400
+        log.error("frame refused connection=%s cause=%s", _connection_id(event), error)
         with suppress(PostError):
             poster(websocket_api)(_connection_id(event), compact(to_frame(error)))
     return OK
@@ -69,7 +69,7 @@ def disconnect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping
     try:
         _service(websocket_api).disconnect(events.disconnect(event))
     except ChannelsError as error:
-        log.error("disconnect incomplete connection=%s cause=%s", _connection_id(event), error)  # noqa: TRY400
+        log.error("disconnect incomplete connection=%s cause=%s", _connection_id(event), error)
     return OK
 
 

@@ -16,7 +16,7 @@ from .actions import ACTIONS
 from .broadcast import Broadcast, Delivery, Result
 from .clock import Clock
 from .dialects import Encoded, Frame, Join, Leave, Publish, Reply, Run
-from .errors import ClientError, NoHomeChannel, PartlyDelivered, Superseded, UnknownAction, to_frame
+from .errors import ClientError, NoHomeChannel, PartlyDelivered, Superseded, UnknownAction, UpstreamError, to_frame
 from .events import Connect, Disconnect, MessageEvent
 from .jsontext import compact
 from .model import JSON, TEXT, ChannelName, ConnectionId, Member, Message
@@ -76,7 +76,14 @@ class Service:
         except ClientError as error:
             self.reply(event.connection_id, to_frame(error, request_id))
         except Exception as error:
-            log.exception("frame failed connection=%s request=%s", event.connection_id, event.request_id)
+            # AWS's failures explain themselves in a line; of anything else the traceback is the explanation.
+            log.error(
+                "frame failed connection=%s request=%s cause=%s",
+                event.connection_id,
+                event.request_id,
+                error or type(error).__name__,
+                exc_info=not isinstance(error, UpstreamError),
+            )
             self.reply(event.connection_id, to_frame(error, request_id))
 
     def reply(self, connection_id: ConnectionId, body: JSON) -> None:

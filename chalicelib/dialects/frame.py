@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from ..errors import MissingField, WrongType
-from ..model import JSON, TEXT, ChannelName, ConnectionId, Message
+from ..model import JSON, ChannelName, ConnectionId, Message
 
 T = TypeVar("T")
 
@@ -131,18 +131,3 @@ class Dialect:
     members: Mapping[str, Encoder] = field(default_factory=dict)
     correlates: bool = True
     """Whether a frame's `id` is ours: comes back in its ack or error. In ywebrtc it is the client's business."""
-
-
-__all__ = [
-    "TEXT",
-    "Command",
-    "Decoder",
-    "Dialect",
-    "Encoder",
-    "Frame",
-    "Join",
-    "Leave",
-    "Publish",
-    "Reply",
-    "Run",
-]
