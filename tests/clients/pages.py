@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -142,12 +142,12 @@ class ClientPage:
         except PlaywrightTimeoutError:
             raise AssertionError(f"not in {SECONDS_TO_WAIT} s: {what}. The page: {self}") from None
 
-    def wait_for_frame(self, what: str, accepts: Callable[[str], bool]) -> None:
-        """Waits until the server has sent the page a text that is accepted."""
+    def wait_to_receive(self, part: str) -> None:
+        """Waits until the server has sent the page a text with this in it."""
         give_up = time.monotonic() + SECONDS_TO_WAIT
-        while not any(accepts(text) for text in self.received()):
+        while not any(part in text for text in self.received()):
             if time.monotonic() > give_up:
-                raise AssertionError(f"not in {SECONDS_TO_WAIT} s: {what}. The page: {self}")
+                raise AssertionError(f"not in {SECONDS_TO_WAIT} s: a text with {part} in it. The page: {self}")
             self.page.wait_for_timeout(POLL_MS)
 
     def __str__(self) -> str:
@@ -184,7 +184,7 @@ class YWebrtcPage(ClientPage):
 
     def wait_until_subscribed(self) -> None:
         """Waits for the first publish that comes, usually the page's own announce: only subscribers get any."""
-        self.wait_for_frame("a publish to this page", lambda text: '"publish"' in text)
+        self.wait_to_receive('"publish"')
 
     def assert_nothing_went_wrong(self) -> None:
         """What is true of every page in every test: no errors, no other way to meet, no signal that came twice."""

@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 
 from tests.server import Server
 
-from .connections import JSON, Client
+from .plain_client import JSON, Client
 
 Connect: TypeAlias = Callable[..., Client]
 

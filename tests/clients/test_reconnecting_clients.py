@@ -11,8 +11,8 @@ from uuid import uuid4
 
 from tests.server import Server, running_server
 
-from .connections import JSON, close_connection
 from .pages import ClientPage, Site
+from .plain_client import JSON, close_connection
 from .programs import Talker, installed, node, talking
 
 

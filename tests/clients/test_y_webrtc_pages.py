@@ -17,8 +17,8 @@ from websockets.sync.client import connect
 
 from tests.server import Server
 
-from .connections import Client, close_connection
 from .pages import Frame, Site, YWebrtcPage
+from .plain_client import Client, close_connection
 
 in_each_version = pytest.mark.parametrize("version", ["10.3", "10.2"])
 by_two_and_by_five = pytest.mark.parametrize("count", [2, 5])
@@ -120,6 +120,9 @@ def signals_of_two_pages(site: Site, signaling: str, version: str) -> list[Count
     """
     with site.y_webrtc_pages(version, 2) as pages:
         join_in_turn(pages, signaling)
+        for page in pages:
+            for kind in ("announce", "offer", "answer"):
+                page.wait_to_receive(f'"{kind}"')
         return [Counter(kinds_of_signals(page.frames)) for page in pages]
 
 

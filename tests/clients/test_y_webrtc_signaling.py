@@ -20,7 +20,8 @@ from websockets.sync.connection import Connection
 
 from tests.server import Server
 
-from .connections import JSON, SECONDS_TO_ANSWER
+from .plain_client import JSON
+from .programs import SECONDS_TO_ANSWER
 
 Script: TypeAlias = Sequence[tuple[str, JSON]]
 """Who says what, in order."""
@@ -253,7 +254,7 @@ def played(script: Script, url: str) -> list[dict[str, list[JSON]]]:
     for both servers handle the frames of a client in order (ours is set to).
     """
     with ExitStack() as connections:
-        clients = {who: connections.enter_context(connect(url)) for who, _ in script}
+        clients = {who: connections.enter_context(connect(url)) for who in dict(script)}
         transcript = []
         for speaker, frame in script:
             say(clients[speaker], frame)

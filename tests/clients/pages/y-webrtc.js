@@ -18,7 +18,7 @@ window.hooks = {
   text: () => text.toString(),
 
   // Of a pair that glared both sides say "connected" and no data flows; only the text tells the truth.
-  peers: () => [...provider.room?.webrtcConns.values() ?? []].filter(peer => peer.connected).length,
+  peers: () => [...provider?.room?.webrtcConns.values() ?? []].filter(peer => peer.connected).length,
 
   peersWithoutSignaling: () => provider?.room?.bcConns.size ?? 0
 }

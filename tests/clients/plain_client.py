@@ -11,8 +11,9 @@ from websockets.sync.connection import Connection
 
 from tests.server import Server
 
+from .programs import SECONDS_TO_ANSWER
+
 JSON: TypeAlias = Any
-SECONDS_TO_ANSWER = 15
 
 
 class Client:
