@@ -101,7 +101,7 @@ def test_a_young_member_that_opens_meanwhile_gets_the_message(sending: Sending) 
 @pytest.mark.parametrize("kind", [Throttled, NotWritten])
 def test_what_certainly_was_not_delivered_is_tried_again(sending: Sending, kind: type[PostError]) -> None:
     sending.gateway.open = {"a", "b"}
-    sending.gateway.failures["b"] = [failed(kind)] * (ATTEMPTS - 1)
+    sending.gateway.failures["b"] = [failed(kind)] * 3
     assert sending.send("a", "b") == Result(delivered=2)
     assert sending.gateway.received["b"] == ["hello"]
 
@@ -139,10 +139,12 @@ def test_an_exception_that_no_one_foresaw_is_a_failure_of_that_one_post(
 
 
 def test_a_delivery_waits_for_its_time_and_others_do_not_wait_for_it(sending: Sending) -> None:
-    sending.gateway.open = {"late", "now"}
+    others = [f"c{n}" for n in range(20)]
+    sending.gateway.open = {"late", *others}
     late = replace(delivery("late"), not_before=NOW + 1_500)
-    assert sending.broadcast.send([late, delivery("now")], sending.pruned.append) == Result(delivered=2)
-    assert sending.gateway.posts == ["now", "late"]
+    deliveries = [late, *map(delivery, others)]
+    assert sending.broadcast.send(deliveries, sending.pruned.append) == Result(delivered=21)
+    assert sending.gateway.posts == [*others, "late"]
     assert sending.clock.now_ms() == NOW + 1_500
 
 

@@ -120,8 +120,34 @@ def test_two_thousand_topics_in_one_subscribe_are_joined(server: Server) -> None
         assert joined == 2_000
 
 
-def test_broadcasts_while_two_hundred_clients_connect_lose_no_member(server: Server) -> None:
-    async def scenario() -> list[str]:
+def test_two_thousand_members_get_twenty_messages_of_2_kb_each_once() -> None:
+    with running_server() as server:
+        report = asyncio.run(measure(server.url, connections=2_000, publishes=20, size=2 * KB))
+    assert (report.lost, report.twice, report.acked) == (0, 0, 40_000)
+
+
+@pytest.fixture(name="project")
+def a_project(tmp_path: Path) -> Path:
+    """A copy of what is deployed, to be changed."""
+    for folder in ("chalicelib", ".chalice"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "app.py", tmp_path)
+    return tmp_path
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_broadcasts_while_two_hundred_clients_connect_lose_no_member(project: Path) -> None:
+    """Each $connect takes 0.3 s to return after its write, so that broadcasts find members that are not open yet."""
+    slow = "    answer = handlers.connect(event.to_dict(), app.websocket_api)\n    time.sleep(0.3)\n    return answer\n"
+    change(project / "app.py", "    return handlers.connect(event.to_dict(), app.websocket_api)\n", slow)
+    change(project / "app.py", "import os\n", "import os\nimport time\n")
+
+    async def scenario(server: Server) -> list[str]:
         url = f"{server.url}?room=crowd"
         connected = asyncio.Event()
 
@@ -148,28 +174,8 @@ def test_broadcasts_while_two_hundred_clients_connect_lose_no_member(server: Ser
         await asyncio.gather(*(member.close() for member in members))
         return heard
 
-    assert asyncio.run(scenario()) == ["last"] * 200
-
-
-def test_two_thousand_members_get_twenty_messages_of_2_kb_each_once() -> None:
-    with running_server() as server:
-        report = asyncio.run(measure(server.url, connections=2_000, publishes=20, size=2 * KB))
-    assert (report.lost, report.twice, report.acked) == (0, 0, 40_000)
-
-
-@pytest.fixture(name="project")
-def a_project(tmp_path: Path) -> Path:
-    """A copy of what is deployed, to be changed."""
-    for folder in ("chalicelib", ".chalice"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "app.py", tmp_path)
-    return tmp_path
-
-
-def change(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
+    with running_server(project=project) as server:
+        assert asyncio.run(scenario(server)) == ["last"] * 200
 
 
 def test_without_its_tables_name_the_server_refuses_connects_and_says_what_to_set(project: Path) -> None:
