@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+from types import FrameType
 
 PARENT_VARIABLE = "LOCALAWS_PARENT"
 """Names the parent's process id to a child of ours: one that ended before its child looked would go unnoticed."""
@@ -35,7 +36,11 @@ def end_with_parent() -> None:
 def ignore_signals() -> None:
     """This process is ending and takes no more orders to: for the main thread, once a first one has been obeyed."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Not SIG_IGN, by which `_watch` knows a process that has never listened from one that is ending."""
 
 
 def _watch() -> None:

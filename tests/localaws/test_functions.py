@@ -54,7 +54,7 @@ def test_whatever_a_call_raises_is_a_function_error_and_the_thread_goes_on(error
     async def run() -> str:
         threads = Threads(1)
         with pytest.raises(FunctionError):
-            await threads.run(call)
-        return str(await threads.run(lambda: "still there"))
+            await asyncio.wait_for(threads.run(call), 20)
+        return str(await asyncio.wait_for(threads.run(lambda: "still there"), 20))
 
     assert asyncio.run(run()) == "still there"

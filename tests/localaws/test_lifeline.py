@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.localaws.tiny import Tiny, write_project
+from tests.localaws.tiny import RECORDER, Tiny, write_project
 from tests.server import environment, wait_until_served
 
 CHALICE = Path(sys.executable).with_name("chalice")
@@ -109,6 +109,21 @@ def test_ctrl_c_says_going_away_to_clients_runs_disconnect_and_leaves_nothing(tm
         assert (context["disconnectStatusCode"], context["disconnectReason"]) == (1001, "Going away")
         assert all_gone(line)
         assert "Traceback" not in tiny.server.log()
+
+
+def test_a_disconnect_handler_may_take_longer_than_chalices_parent_process_waits(tmp_path: Path) -> None:
+    # It sends its worker SIGTERM a quarter of a second after Ctrl-C.
+    slow = RECORDER.replace(
+        "def websocket_disconnect(event):\n", "def websocket_disconnect(event):\n    time.sleep(1)\n"
+    )
+    write_project(tmp_path, slow)
+    command, size = COMMANDS["chalice local"]
+    with family(tmp_path, command, size) as (tiny, line), connect(tiny.url):
+        connection_id = tiny.event("CONNECT")["requestContext"]["connectionId"]
+        os.killpg(line[0].pid, signal.SIGINT)
+        assert tiny.event("DISCONNECT", connection_id)
+        assert all_gone(line)
+        assert "unexpectedly" not in tiny.server.log()  # the store ends after the server, not at the same Ctrl-C
 
 
 @pytest.mark.parametrize("name", ["localaws", "localaws without reload"])

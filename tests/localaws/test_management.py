@@ -143,6 +143,8 @@ def test_a_client_that_does_not_read_is_limited_and_costs_nobody_else(tiny: Tiny
             assert other.recv(timeout=20) == "hello"
             # Its end does not wait for it to read either.
             management.delete_connection(ConnectionId=stuck)
+            with pytest.raises(management.exceptions.GoneException):
+                management.post_to_connection(ConnectionId=stuck, Data=b"too late")
             assert tiny.event("DISCONNECT", stuck)["requestContext"]["disconnectStatusCode"] == 1000
 
 
