@@ -39,12 +39,12 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/local.stamp: requirements-local.txt | $(VENV)/bin/python
-	@echo "Installing what the server needs into $(VENV) ..."
+	@echo "Installing what the server needs into $(VENV) (half a minute, once) ..."
 	@$(PIP) install -r requirements-local.txt
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/local.stamp
-	@echo "Installing what the tests need into $(VENV) ..."
+	@echo "Installing what the tests need into $(VENV) (a minute, once) ..."
 	@$(PIP) install -r requirements-dev.txt
 	@touch $@
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from .errors import Misconfigured
 
 _making = threading.Lock()
 
@@ -22,7 +25,8 @@ def client(
 ) -> Any:
     """A client that tries a request `attempts` times in all and keeps up to `sockets` connections open.
 
-    The region, the credentials and, where `endpoint_url` is None, the endpoint come from the SDK's own configuration.
+    The region, the credentials and, where `endpoint_url` is None, the endpoint come from the SDK's own configuration;
+    raises Misconfigured where that is of no use.
     """
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
@@ -30,5 +34,10 @@ def client(
         read_timeout=answer_seconds,
         max_pool_connections=sockets,
     )
-    with _making:
-        return boto3.client(service, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload]
+    try:
+        with _making:
+            return boto3.client(service, endpoint_url=endpoint_url, config=config)  # type: ignore[call-overload]
+    except (BotoCoreError, ValueError) as error:
+        raise Misconfigured(
+            f"The AWS SDK cannot make a client for {service}: {error}. Check its variables, AWS_*."
+        ) from error

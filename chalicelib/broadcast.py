@@ -29,7 +29,8 @@ log = logging.getLogger("channels.broadcast")
 YOUNG_MS = 60_000
 """Until a member is this old, a 410 may mean that its $connect has not returned yet (API Gateway's integration timeout
 is 29 s). It is tried once more and never pruned. Memberships are never older than their connections, so their age errs
-on the safe side."""
+on the safe side.
+"""
 
 OPENING_RETRY_MS = 250
 """When a 410 of a young member is tried again."""
@@ -40,7 +41,11 @@ ATTEMPTS = 6
 BACKOFF_MS = 100
 BACKOFF_MOST_MS = 2_000
 """Full jitter: before attempt n+1 a random time up to BACKOFF_MS · 2^(n-1), at most BACKOFF_MOST_MS
-(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
+(https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+"""
+
+WAITING_MOST = 10_000
+"""While so many deliveries wait for their time, no more are drawn: memory stays flat however many are throttled."""
 
 PRUNE_BATCH = 25
 """Stale members are pruned that many at a time: what one BatchWriteItem deletes."""
@@ -55,7 +60,8 @@ Prune: TypeAlias = Callable[[Sequence[ConnectionId]], None]
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A text for one connection, which became a member at `joined_at`; not to be sent before `not_before` (ms since
-    1970)."""
+    1970).
+    """
 
     connection_id: ConnectionId
     text: str
@@ -70,7 +76,8 @@ class Result:
     """How many posts ended how.
 
     `stale` were gone, and pruned. `not_open` were gone too, but so young that they may be connecting still. `throttled`
-    and `failed` were given up. `interrupted` is why the deliveries ended before their end, if they did."""
+    and `failed` were given up. `interrupted` is why the deliveries ended before their end, if they did.
+    """
 
     delivered: int = 0
     stale: int = 0
@@ -115,7 +122,8 @@ class Broadcast:
         """Posts each delivery and returns once all have ended, one way or the other.
 
         A single delivery is posted from the calling thread. A StoreError out of `deliveries` ends the drawing; what was
-        drawn is sent all the same, and the error is in the result."""
+        drawn is sent all the same, and the error is in the result.
+        """
         sending = _Sending(iter(deliveries), prune)
         head = [delivery for _ in range(2) if (delivery := self._draw(sending))]
         alone = len(head) == 1
@@ -140,7 +148,7 @@ class Broadcast:
         while sending.in_flight < self._window:
             if sending.waiting and sending.waiting[0][0] <= self._clock.now_ms():
                 delivery = heappop(sending.waiting)[2]
-            elif drawn := self._draw(sending):
+            elif len(sending.waiting) < WAITING_MOST and (drawn := self._draw(sending)):
                 delivery = drawn
                 if delivery.not_before > self._clock.now_ms():
                     self._wait(sending, delivery)

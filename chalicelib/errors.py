@@ -13,7 +13,7 @@
     ├── ConfigurationError      the operator can mend it: the log says how           misconfigured
     │   ├── MissingSetting
     │   ├── InvalidSetting
-    │   └── InvalidRegistry
+    │   └── Misconfigured         anything else that only the deployment can mend
     └── UpstreamError           AWS did not do what it was asked                     unavailable
         ├── StoreError            DynamoDB
         │   └── PartlyDelivered   it failed in mid-broadcast: some have the message    partly_delivered
@@ -24,7 +24,8 @@
             └── PostFailed          anything else: it may have been delivered, never repeat it
 
 An exception carries data; its text lives in `__str__` and says what was expected, what came, and what to do. A client
-is shown the text of a `ClientError` only: the others may name what is none of its business."""
+is shown the text of a `ClientError` only: the others may name what is none of its business.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +146,7 @@ class InvalidSetting(ConfigurationError):
         return f"The environment variable {self.name} must be {self.expected}, not {shown(self.value)}."
 
 
-class InvalidRegistry(ConfigurationError):
+class Misconfigured(ConfigurationError):
     def __init__(self, what: str) -> None:
         self.what = what
 

@@ -21,7 +21,7 @@ from .actions import ACTIONS
 from .broadcast import Broadcast
 from .clock import Clock
 from .dialects import BUILT_IN_ACTIONS
-from .errors import ChannelsError, ClientError, ConfigurationError, InvalidRegistry, PostError, to_frame
+from .errors import ChannelsError, ClientError, ConfigurationError, Misconfigured, to_frame
 from .jsontext import compact
 from .model import ConnectionId
 from .service import Service
@@ -39,7 +39,7 @@ UNAVAILABLE: Mapping[str, Any] = {"statusCode": 500}
 STORE_CONNECT_SECONDS = 1
 STORE_ANSWER_SECONDS = 3
 STORE_ATTEMPTS = 4
-STORE_SOCKETS = 64
+STORE_SOCKETS = 256
 
 
 def connect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[str, Any]:
@@ -59,7 +59,7 @@ def message(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[st
         service.message(events.message(event))
     except (ClientError, ConfigurationError) as error:
         log.error("frame refused connection=%s cause=%s", _connection_id(event), error)
-        with suppress(PostError):
+        with suppress(ChannelsError):
             poster(websocket_api)(_connection_id(event), compact(to_frame(error)))
     return OK
 
@@ -86,9 +86,7 @@ def _service(websocket_api: WebsocketAPI) -> Service:
 def _assembled(settings: Settings, websocket_api: WebsocketAPI) -> Service:
     taken = sorted(BUILT_IN_ACTIONS & ACTIONS.keys())
     if taken:
-        raise InvalidRegistry(
-            f"chalicelib/actions registers {taken[0]!r}, which a dialect takes; give it another name."
-        )
+        raise Misconfigured(f"chalicelib/actions registers {taken[0]!r}, which a dialect takes; give it another name.")
     store = aws.client(
         "dynamodb",
         attempts=STORE_ATTEMPTS,

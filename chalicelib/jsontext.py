@@ -1,20 +1,24 @@
 """JSON text, as strict as the standard and as safe as a stranger's frame needs it.
 
 Python's json reads and writes NaN and Infinity, writes lone surrogates that UTF-8 cannot carry, and raises three kinds
-of exceptions on input that is merely odd. This module knows those traps, so that no other has to."""
+of exceptions on input that is merely odd. This module knows those traps, so that no other has to.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+import sys
 from typing import NoReturn
 
 from .errors import InvalidNumber, TooDeep
 from .model import JSON
 
-_INTEGER_DIGITS = 310
-"""What a 64-bit float can still hold has at most 309 digits; JavaScript reads anything longer as Infinity."""
+_INTEGER_CHARACTERS = 310
+"""What a 64-bit float can still hold has at most 309 digits and a sign; JavaScript reads anything greater as
+Infinity.
+"""
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -27,7 +31,7 @@ def parse(text: str) -> JSON:
     """Reads JSON text.
 
     Of duplicate keys the last counts, as in JavaScript. Raises NotJSON, and of text that is JSON: InvalidNumber for
-    numbers that a 64-bit float cannot hold, TooDeep for nesting beyond Python's recursion limit (some hundred levels).
+    numbers that a 64-bit float cannot hold, TooDeep for nesting beyond what this Python reads (hundreds of levels).
     """
     try:
         return json.loads(text, parse_constant=_not_json, parse_float=_float, parse_int=_int)
@@ -66,6 +70,6 @@ def _float(literal: str) -> float:
 
 
 def _int(literal: str) -> int:
-    if len(literal) > _INTEGER_DIGITS:
+    if len(literal) > _INTEGER_CHARACTERS or abs(number := int(literal)) > sys.float_info.max:
         raise InvalidNumber(literal)
-    return int(literal)
+    return number

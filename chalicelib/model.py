@@ -26,7 +26,8 @@ class Member:
     """A connection's membership in a channel.
 
     `dialect` is the one it joined with: what it is sent is encoded for it. `joined_at` (ms since 1970) is the clock
-    just before its first join was written; a repeated join leaves it alone."""
+    just before its first join was written; a repeated join leaves it alone.
+    """
 
     connection_id: ConnectionId
     dialect: str
@@ -51,7 +52,8 @@ class Message:
     """What a publish sends to a channel, before it is encoded for anyone.
 
     `dialect` is the one it was published in, `body` the text or JSON value that was published; `at` is in ms since
-    1970."""
+    1970.
+    """
 
     channel: ChannelName
     body: JSON

@@ -8,7 +8,8 @@ silent and permanent.
 So a publish first waits until its sender's own membership can be read, and only then reads the members, once. Of two
 clients, whichever reads last sees the other, so that no pair is missed. And an announce reaches a member that came
 later than its sender only some time after that member came, when the member's own announce has long been answered:
-late, never skipped, so that clocks cannot make a pair miss."""
+late, never skipped, so that clocks cannot make a pair miss.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from .table import Table
 
 ANNOUNCE_DELAY_MS = 1_500
 """How long after its join a later comer gets an earlier one's announce: the time that its own announce has to be
-answered."""
+answered.
+"""
 
 FIRST_PAUSE_MS = 50
 
@@ -27,7 +29,8 @@ def await_membership(
     table: Table, clock: Clock, channel: ChannelName, connection_id: ConnectionId, most_ms: int
 ) -> Member | None:
     """The sender's own membership, polled by its one key for at most `most_ms`; None for a sender that did not
-    subscribe."""
+    subscribe.
+    """
     waited, pause = 0, FIRST_PAUSE_MS
     while (member := table.membership(channel, connection_id)) is None and waited < most_ms:
         pause = min(pause, most_ms - waited)
@@ -41,7 +44,8 @@ def announce_at(sender: Member | None, receiver: Member) -> int:
     sender.
 
     Of two members that joined in the same millisecond, the one with the greater id came later: one order for all
-    Lambdas."""
+    Lambdas.
+    """
     if sender is None or _arrival(receiver) <= _arrival(sender):
         return 0
     return receiver.joined_at + ANNOUNCE_DELAY_MS

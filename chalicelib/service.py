@@ -30,6 +30,9 @@ log = logging.getLogger("channels.service")
 ROOM_PARAMETERS = ("room", "channel")
 """Parameters of the URL that name a connection's home channel; the first one that is there counts."""
 
+WRITES_AT_ONCE = 8
+"""Joins or leaves of one frame under way at once."""
+
 
 class Service:
     """The rules over a table and a broadcast. Safe to use from several threads."""
@@ -81,14 +84,18 @@ class Service:
                 "frame failed connection=%s request=%s cause=%s",
                 event.connection_id,
                 event.request_id,
-                error or type(error).__name__,
+                str(error) or type(error).__name__,
                 exc_info=not isinstance(error, UpstreamError),
             )
             self.reply(event.connection_id, to_frame(error, request_id))
 
     def reply(self, connection_id: ConnectionId, body: JSON) -> None:
         """Sends JSON to one connection. If it is gone, there is no one to tell."""
-        self._reply_text(connection_id, compact(body))
+        self.reply_text(connection_id, compact(body))
+
+    def reply_text(self, connection_id: ConnectionId, text: str) -> None:
+        """Sends text to one connection."""
+        self.broadcast.send([Delivery(connection_id, text, joined_at=0)], prune=lambda _gone: None)
 
     def join(self, channels: tuple[ChannelName, ...], dialect: str, event: MessageEvent) -> None:
         """Makes the sender a member of each channel; returns once all are written. Raises Superseded."""
@@ -155,11 +162,11 @@ class Service:
     def _carry_out(self, command: dialects.Command, frame: Frame, event: MessageEvent) -> None:
         match command:
             case Reply(text):
-                self._reply_text(event.connection_id, text)
+                self.reply_text(event.connection_id, text)
             case Join(channels, dialect, ack, leaves_home):
                 answer = _ack_text(ack)
-                if leaves_home:
-                    self._leave_home(event.connection_id, channels)
+                if leaves_home and channels:
+                    self._leave_home(event.connection_id)
                 self.join(channels, dialect, event)
                 self._reply_if(answer, event)
             case Leave(channels, ack):
@@ -183,14 +190,19 @@ class Service:
         if wants_ack:
             self._acknowledge(call.result, frame, event)
 
-    def _leave_home(self, connection_id: ConnectionId, joining: tuple[ChannelName, ...]) -> None:
+    def _leave_home(self, connection_id: ConnectionId) -> None:
         connection = self.table.connection(connection_id)
-        if joining and connection is not None and connection.at_home:
-            # A home channel that is joined by name keeps its one item: the join gives it the new dialect.
-            self.table.leave_home(connection_id, None if connection.home in joining else connection.home)
+        if connection is not None and connection.at_home and connection.home is not None:
+            self.table.leave_home(connection_id, connection.home)
 
     def _each(self, act: Callable[[ChannelName], T], channels: Sequence[ChannelName]) -> list[T]:
-        return [act(channels[0])] if len(channels) == 1 else list(self._executor.map(act, channels))
+        """Runs `act` for each channel, a few at a time: a frame with thousands must not fill the pool that posts
+        use.
+        """
+        if len(channels) == 1:
+            return [act(channels[0])]
+        slices = (channels[start : start + WRITES_AT_ONCE] for start in range(0, len(channels), WRITES_AT_ONCE))
+        return [result for some in slices for result in self._executor.map(act, some)]
 
     def _acknowledge(self, result: Result, frame: Frame, event: MessageEvent) -> None:
         ack = {"type": "ack", "delivered": result.delivered, "stale": result.stale}
@@ -198,10 +210,7 @@ class Service:
 
     def _reply_if(self, text: str | None, event: MessageEvent) -> None:
         if text is not None:
-            self._reply_text(event.connection_id, text)
-
-    def _reply_text(self, connection_id: ConnectionId, text: str) -> None:
-        self.broadcast.send([Delivery(connection_id, text, joined_at=0)], prune=lambda _gone: None)
+            self.reply_text(event.connection_id, text)
 
 
 def _ack_text(ack: JSON) -> str | None:
@@ -231,7 +240,9 @@ class _Call:
         self.result.add(self._service.publish(Publish(channel, body, "actions", to_sender), self._event))
 
     def reply(self, body: JSON) -> None:
-        self._service.reply(self.sender, self.frame.answer(body) if isinstance(body, dict) else body)
+        text = compact(self.frame.answer(body) if isinstance(body, dict) else body)
+        dialects.check_size(text, "The reply")
+        self._service.reply_text(self.sender, text)
 
     def join(self, channel: ChannelName) -> None:
         self._service.join((channel,), TEXT, self._event)

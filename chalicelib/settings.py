@@ -1,7 +1,8 @@
 """The environment, read into one frozen `Settings`.
 
 Read on each event and never at import: chalice.test.Client and Lambda set the variables at different times. Knows the
-names and the types of variables; what they are for is in the modules that use them."""
+names and the types of variables; what they are for is in the modules that use them.
+"""
 
 from __future__ import annotations
 

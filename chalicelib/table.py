@@ -1,9 +1,9 @@
 """The channel table: who is in which channel. The only module that knows DynamoDB's keys and requests.
 
     item         channel (partition key)   member (sort key)          attributes, beside connection_id and expires_at
-    membership   the channel's key         {bucket}#{connection_id}   dialect, joined_at, at, name (where hashed)
+    membership   the channel's key         {bucket}#{connection_id}   dialect, joined_at, at, at_home?, name (if hashed)
     tombstone    the channel's key         {bucket}#{connection_id}   at
-    connection   @connection#{id}          @                          home, at_home
+    connection   @connection#{id}          @                          connected_at, home?, at_home?
 
 The index `by_connection` (connection_id, channel) finds all that a connection has, whatever the size of the table:
 there is no Scan. `bucket` is two hex digits of a hash, because connection ids begin with a clock: without it, the
@@ -12,7 +12,10 @@ members that join in one hour would be one hot range of the sort key.
 `at` is when API Gateway received the frame (ms since 1970). A join and a leave of one connection may be handled in
 either order, since Lambda promises none, and the later frame wins: a leave deletes only an older membership, a join
 overwrites only what is older, and a leave that finds nothing to delete leaves a tombstone for the join that it may have
-overtaken. A tie keeps the member."""
+overtaken. A tie keeps the member.
+
+`at_home` marks the membership that connecting made, and the record of a connection that still has it.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,8 @@ INDEX = "by_connection"
 
 LONGEST_PLAIN_NAME = 255
 """A longer channel name (bytes of UTF-8) is stored by its hash: the name repeats in every membership, and in the
-index's sort key, which ends at limits.SORT_KEY_BYTES."""
+index's sort key, which ends at limits.SORT_KEY_BYTES.
+"""
 
 STORED_NAME_CHARACTERS = 255
 """How much of a hashed name is kept beside it, for people who look into the table."""
@@ -79,10 +83,12 @@ class Table:
         """Writes the connection's record and, where it has a home channel, its membership there. Items written: 1 or 2.
 
         `home` is UTF-8 without lone surrogates (events.connect and Settings see to it): the record holds the name
-        itself."""
+        itself.
+        """
         expires_at = _expiry(connected_at)
         record = _record_key(connection_id) | {
             "connection_id": _s(connection_id),
+            "connected_at": _n(connected_at),
             "expires_at": _n(expires_at),
         }
         items = [record]
@@ -94,6 +100,7 @@ class Table:
                 "joined_at": _n(self._clock.now_ms()),
                 "at": _n(connected_at),
                 "expires_at": _n(expires_at),
+                "at_home": {"BOOL": True},
             }
             items.append(_membership_key(home, connection_id) | membership | _name_beside(home))
         self._write([{"PutRequest": {"Item": item}} for item in items])
@@ -106,16 +113,21 @@ class Table:
         home = ChannelName(item["home"]["S"]) if "home" in item else None
         return Connection(connection_id, home, "at_home" in item)
 
-    def leave_home(self, connection_id: ConnectionId, home: ChannelName | None) -> None:
-        """Ends the membership in `home` that connecting made (None: it has been overwritten), and says so in the
-        record."""
-        if home is not None:
-            self._call(self._client.delete_item, TableName=self._name, Key=_membership_key(home, connection_id))
-        self._call(
+    def leave_home(self, connection_id: ConnectionId, home: ChannelName) -> None:
+        """Ends the membership that connecting made, unless a join has made it its own, and says so in the record."""
+        self._conditionally(
+            self._client.delete_item,
+            TableName=self._name,
+            Key=_membership_key(home, connection_id),
+            ConditionExpression="attribute_exists(at_home)",
+        )
+        # Without its condition this would make a record anew, without an expiry, of a connection that has just gone.
+        self._conditionally(
             self._client.update_item,
             TableName=self._name,
             Key=_record_key(connection_id),
             UpdateExpression="REMOVE at_home",
+            ConditionExpression="attribute_exists(at_home)",
         )
 
     def disconnect(self, connection_id: ConnectionId) -> int:
@@ -139,7 +151,8 @@ class Table:
         written: 1.
 
         `joined_at` is this clock just before the first write, and a repeated join keeps it. `at` and `connected_at` are
-        in ms."""
+        in ms.
+        """
         assignments = {
             "connection_id": _s(connection_id),
             "dialect": _s(dialect),
@@ -152,7 +165,8 @@ class Table:
             TableName=self._name,
             Key=_membership_key(channel, connection_id),
             UpdateExpression="SET joined_at = if_not_exists(joined_at, :joined_at), "
-            + ", ".join(f"#{name} = :{name}" for name in assignments),
+            + ", ".join(f"#{name} = :{name}" for name in assignments)
+            + " REMOVE at_home",
             ConditionExpression="attribute_not_exists(#at) OR #at <= :at",
             ExpressionAttributeNames={f"#{name}": name for name in assignments},
             ExpressionAttributeValues={f":{name}": value for name, value in assignments.items()}
@@ -181,7 +195,7 @@ class Table:
                 self._client.put_item,
                 TableName=self._name,
                 Item=key | tombstone,
-                ConditionExpression="attribute_not_exists(joined_at) AND (attribute_not_exists(#at) OR #at < :at)",
+                ConditionExpression="attribute_not_exists(#at) OR #at < :at",
                 ExpressionAttributeNames={"#at": "at"},
                 ExpressionAttributeValues={":at": _n(at)},
             )
@@ -195,7 +209,8 @@ class Table:
         """The channel's members as of now, page by page (1 MB, about 7,000 each): one consistent Query a page.
 
         Members whose TTL has passed are left out, since deletion by TTL may lag by days. Of a channel without members:
-        one empty page."""
+        one empty page.
+        """
         size: int | None = None
         for page in self._pages(
             KeyConditionExpression="channel = :channel",
@@ -211,7 +226,8 @@ class Table:
 
     def prune(self, channel: ChannelName, connection_ids: Iterable[ConnectionId]) -> None:
         """Deletes the memberships of connections that are gone. Their ids are never used again, so no condition is
-        needed."""
+        needed.
+        """
         self._delete(_membership_key(channel, connection_id) for connection_id in connection_ids)
 
     def _member(self, item: Mapping[str, Any]) -> Member | None:

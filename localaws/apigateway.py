@@ -32,6 +32,9 @@ logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
 # unread with a reset, which can overtake the close frame that says 1009.
 RECEIVED_BYTES = 128 * MESSAGE_BYTES
 
+FRAMES_AT_ONCE = 64
+"""Invocations of one socket at the same time. AWS has no such bound, but more threads than a laptop."""
+
 
 class Gateway:
     """Holds the connections of one WebSocket API with one stage."""
@@ -41,7 +44,7 @@ class Gateway:
         self._pages = pages
         self._stage = stage
         self._upgraded = {"/", f"/{stage}"}
-        self._frames_at_once = 1 if settings.serial_frames else settings.threads
+        self._frames_at_once = 1 if settings.serial_frames else FRAMES_AT_ONCE
         self._frame_delay_s = settings.frame_delay_s
         self._random = random.Random(settings.seed)  # noqa: S311  a test's dice
         self._connections: dict[str, Connection] = {}

@@ -13,7 +13,8 @@ _EVENTS = {path.stem: json.loads(path.read_text()) for path in _FOLDER.glob("*.j
 
 def event(name: str, **replaced: Any) -> dict[str, Any]:
     """The captured event of that name. Keys of its requestContext, and body and query, may be replaced; None takes a
-    key out."""
+    key out.
+    """
     captured: dict[str, Any] = copy.deepcopy(_EVENTS[name])
     for key, value in replaced.items():
         top = {"body": "body", "query": "queryStringParameters"}.get(key)

@@ -2,7 +2,8 @@
 
 Actors are greenlets that run the code under test. Each gives way before every request to the store and whenever it
 sleeps; a schedule says who goes on. `every_schedule` runs a scenario again and again, each time with another schedule,
-until it has tried them all."""
+until it has tried them all.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class World:
     """Actors, the time they share, and the schedule that decides between them.
 
     A step takes `tick_ms`. Where all actors sleep, time goes on to the first that wakes. `skews_ms` is how far each
-    actor's own clock is off."""
+    actor's own clock is off.
+    """
 
     def __init__(self, prefix: list[int], tick_ms: int) -> None:
         self.now = NOW

@@ -6,7 +6,9 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +137,34 @@ def test_an_action_cannot_take_the_name_of_a_dialects_frame(
     monkeypatch.setattr(handlers, "ACTIONS", {"sendmessage": lambda _call: None})
     assert deployed.invoke("websocket_connect", event("connect")) == {"statusCode": 500}
     assert "'sendmessage', which a dialect takes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_ENDPOINT_URL_DYNAMODB", "garbage"), ("AWS_PROFILE", "no such profile")]
+)
+def test_an_sdk_that_is_configured_wrongly_is_said_in_the_log(
+    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
+) -> None:
+    monkeypatch.setattr(application.app.log, "propagate", True)
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
+    monkeypatch.setenv(name, value)
+    assert deployed.invoke("websocket_connect", event("connect")) == {"statusCode": 500}
+    assert "The AWS SDK cannot make a client for dynamodb" in caplog.text
+    assert value in caplog.text
+    assert deployed.invoke("websocket_message", event("message")) == {"statusCode": 200}
+    assert deployed.invoke("websocket_disconnect", event("disconnect")) == {"statusCode": 200}
+
+
+def test_events_that_come_at_once_share_one_service(deployed: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TABLE_NAME", TABLE)
+    together = threading.Barrier(8)
+
+    def service(_number: int) -> object:
+        together.wait()
+        return handlers._service(application.app.websocket_api)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len({id(one) for one in list(threads.map(service, range(8)))}) == 1
 
 
 def test_chalice_accepts_the_app_for_a_deployment() -> None:

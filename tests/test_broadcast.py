@@ -155,6 +155,34 @@ def test_a_single_delivery_may_wait_too(sending: Sending) -> None:
     assert sending.clock.now_ms() == NOW + 1_500
 
 
+@pytest.mark.parametrize(("kind", "joined_at"), [(Throttled, OLD), (NotWritten, OLD), (ConnectionGone, YOUNG)])
+def test_a_receiver_that_has_to_be_tried_again_does_not_hold_up_the_others(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch, kind: type[PostError], joined_at: int
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda _least, most: most)
+    others = [f"c{n}" for n in range(20)]
+    sending.gateway.open = {"bad", *others}
+    sending.gateway.failures["bad"] = [failed(kind)]
+    assert sending.send("bad", *others, joined_at=joined_at) == Result(delivered=21)
+    assert sending.gateway.posts == ["bad", *others, "bad"]
+
+
+def test_while_very_many_wait_no_more_are_drawn(sending: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalicelib.broadcast.WAITING_MOST", 10)
+    drawn: list[int] = []
+
+    def deliveries() -> Iterator[Delivery]:
+        for n in range(100):
+            drawn.append(n)
+            ahead.append(len(drawn) - len(sending.gateway.posts))
+            yield replace(delivery(f"c{n}"), not_before=sending.clock.now_ms() + 1_000)
+
+    ahead: list[int] = []
+    sending.gateway.open = {f"c{n}" for n in range(100)}
+    assert sending.broadcast.send(deliveries(), sending.pruned.append) == Result(delivered=100)
+    assert max(ahead) <= 10 + 2
+
+
 def test_members_that_cannot_be_read_to_the_end_do_not_undo_what_was_read(sending: Sending) -> None:
     def half() -> Iterator[Delivery]:
         yield from (delivery(f"c{n}") for n in range(10))

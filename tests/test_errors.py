@@ -66,7 +66,7 @@ def test_of_other_errors_a_client_learns_the_code_and_nothing_else(error: Except
         (errors.TooLarge("The frame", 200_000, 131_072, "bytes"), "The frame is 200,000 bytes; the limit is 131,072."),
         (errors.InvalidNumber("1e400"), "The number '1e400' is out of range; send it as a string."),
         (errors.StoreError("Query", "ResourceNotFoundException"), "Query failed: ResourceNotFoundException"),
-        (errors.InvalidRegistry("twice"), "twice"),
+        (errors.Misconfigured("twice"), "twice"),
     ],
 )
 def test_messages_say_what_was_expected_what_came_and_what_to_do(error: Exception, text: str) -> None:

@@ -26,19 +26,21 @@ def test_what_is_not_json_is_told_apart(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 311, "9" * 5_000, "1" + "0" * 100_000])
+@pytest.mark.parametrize(
+    "number", ["1e400", "-1e400", "9" * 309, "-" + "9" * 309, "9" * 311, "9" * 5_000, "1" + "0" * 100_000]
+)
 def test_a_number_that_no_float_can_hold_is_refused(number: str) -> None:
     with pytest.raises(InvalidNumber):
         parse(f'{{"a":[{number}]}}')
 
 
-@pytest.mark.parametrize("number", ["9007199254740993", "9" * 300, "-0.0", "1e308", "0.1"])
+@pytest.mark.parametrize("number", ["9007199254740993", "9" * 308, "-0.0", "1e308", "0.1"])
 def test_other_numbers_go_through_unchanged(number: str) -> None:
     assert float(compact(parse(number))) == float(number)
     assert "." in number or "e" in number or compact(parse(number)) == number
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "[" * 3_000 + "]" * 3_000])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, "[" * 100_000 + "]" * 100_000])
 def test_deep_nesting_is_refused(text: str) -> None:
     with pytest.raises(TooDeep):
         parse(text)

@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+from websockets.sync.connection import Connection
 
 from bench.fanout import measure
 
@@ -33,13 +34,13 @@ def client(server: Server, room: str = "") -> ClientConnection:
     return connect(f"{server.url}?room={quote(room)}", compression=None, max_size=2**20)
 
 
-def ask(socket: ClientConnection, frame: object) -> Any:
+def ask(socket: Connection, frame: object) -> Any:
     """Sends text, or JSON; returns the next frame that comes: JSON where it is an object, else text."""
     socket.send(frame if isinstance(frame, str) else json.dumps(frame))
     return receive(socket)
 
 
-def receive(socket: ClientConnection) -> Any:
+def receive(socket: Connection) -> Any:
     text = socket.recv(PATIENCE)
     assert isinstance(text, str)
     return json.loads(text) if text.startswith("{") else text

@@ -18,7 +18,7 @@ from chalicelib.errors import ConnectionGone, StoreError
 from chalicelib.events import Connect, Disconnect, MessageEvent
 from chalicelib.limits import MESSAGE_BYTES
 from chalicelib.model import ChannelName, ConnectionId
-from chalicelib.service import Service
+from chalicelib.service import WRITES_AT_ONCE, Service
 from chalicelib.settings import Settings
 from chalicelib.table import Page, Table
 
@@ -267,6 +267,13 @@ def test_an_action_can_do_all_that_its_call_offers(world: World, monkeypatch: py
     assert (world.members("default"), world.members("news")) == (set(), {"a"})
 
 
+def test_a_reply_that_is_too_large_is_told_to_the_client(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "ACTIONS", {"big": lambda call: call.reply("x" * MESSAGE_BYTES)})
+    world.connect("a")
+    world.send("a", {"action": "big"})
+    assert error_code(world.received("a")) == "too_large"
+
+
 def test_an_unknown_action_is_told_the_known_ones(world: World) -> None:
     world.connect("a")
     world.send("a", {"action": "dance", "id": "4"})
@@ -330,6 +337,44 @@ def test_a_topic_that_is_the_home_channel_becomes_a_ywebrtc_membership(world: Wo
     assert world.received("page") == [{"type": "publish", "topic": "default", "data": "raw text", "clients": 2}]
 
 
+def test_a_page_that_is_gone_before_its_subscribe_is_handled_leaves_no_item_without_an_expiry(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_home = Table.leave_home
+
+    def too_late(table: Table, connection_id: ConnectionId, home: ChannelName) -> None:
+        table.disconnect(connection_id)
+        leave_home(table, connection_id, home)
+
+    monkeypatch.setattr(Table, "leave_home", too_late)
+    world.connect("page")
+    world.send("page", {"type": "subscribe", "topics": ["doc"]})
+    [membership] = world.items()
+    assert {"connection_id", "expires_at"} <= membership.keys()
+
+
+def test_two_first_subscribes_at_once_take_no_subscription_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second has read that the page is at home; then the first joins the home channel; then the second goes on."""
+    leave_home = Table.leave_home
+
+    def overtaken(table: Table, connection_id: ConnectionId, home: ChannelName) -> None:
+        monkeypatch.setattr(Table, "leave_home", leave_home)
+        world.send("page", {"type": "subscribe", "topics": ["default"]})
+        leave_home(table, connection_id, home)
+
+    monkeypatch.setattr(Table, "leave_home", overtaken)
+    world.connect("page")
+    world.send("page", {"type": "subscribe", "topics": ["doc"]})
+    assert (world.members("default"), world.members("doc")) == ({"page"}, {"page"})
+
+
+def test_a_home_channel_that_was_joined_by_name_is_kept_at_a_ywebrtc_subscribe(world: World) -> None:
+    world.connect("a")
+    world.send("a", {"action": "joinchannel", "channel": "default", "envelope": True})
+    world.send("a", {"type": "subscribe", "topics": ["doc"]})
+    assert world.members("default") == {"a"}
+
+
 def test_a_repeated_subscribe_writes_one_item_and_reads_one(world: World) -> None:
     world.connect("page")
     world.send("page", {"type": "subscribe", "topics": ["doc"]})
@@ -338,13 +383,25 @@ def test_a_repeated_subscribe_writes_one_item_and_reads_one(world: World) -> Non
     assert (operations, written) == (["GetItem", "UpdateItem"], 1)
 
 
+class Pool(ThreadPoolExecutor):
+    """Remembers how many calls it was given at once at most: those of others would have to wait for them."""
+
+    most = 0
+
+    def map(self, fn: Any, *iterables: Any, **options: Any) -> Any:
+        [channels] = iterables
+        self.most = max(self.most, len(channels))
+        return super().map(fn, channels, **options)
+
+
 def test_two_thousand_topics_in_one_subscribe_are_two_thousand_memberships(world: World) -> None:
     world.connect("page", room="")
-    with ThreadPoolExecutor(16) as executor:
+    with Pool() as executor:
         world.service._executor = executor
         world.send("page", {"type": "subscribe", "topics": [f"doc {n}" for n in range(2_000)]})
     assert world.received("page") == []
     assert len(world.items()) == 2_001
+    assert executor.most == WRITES_AT_ONCE
     world.service.disconnect(Disconnect(ConnectionId("page"), 1000, ""))
     assert world.items() == []
 

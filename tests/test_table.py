@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from chalicelib.table import (
 
 from .conftest import Requests, dynamodb_client, everything_in, new_table
 from .fakes import NOW, FakeClock
+from .schedules import TABLE, World, WorldClock, WorldStore, every_schedule, make_table, request_in_process
 from .test_jsontext import any_text
 
 if TYPE_CHECKING:
@@ -136,6 +138,24 @@ def test_the_last_word_wins_in_whatever_order_the_frames_are_handled(stored: Sto
             else:
                 stored.table.leave(channel, A, NOW + sent)
         assert stored.members(channel) == ({A} if frames[-1] == "J" else set()), order
+
+
+@pytest.mark.parametrize("frames", ["JL", "LJ", "JLJ", "LJL"])
+def test_the_last_word_wins_though_the_requests_of_the_frames_are_interleaved(frames: str) -> None:
+    def scenario(world: World) -> None:
+        make_table()
+        clock = WorldClock(world)
+        table = Table(WorldStore(world), TABLE, clock)  # type: ignore[arg-type]
+        for sent, frame in enumerate(frames):
+            if frame == "J":
+                world.add(partial(table.join, NEWS, A, "text", NOW + sent, NOW))
+            else:
+                world.add(partial(table.leave, NEWS, A, NOW + sent))
+
+    for world in every_schedule(scenario, tick_ms=0):
+        query = {"KeyConditionExpression": "channel = :c", "ExpressionAttributeValues": {":c": {"S": NEWS}}}
+        items = request_in_process("Query", {"TableName": TABLE, **query})["Items"]
+        assert any("joined_at" in item for item in items) == (frames[-1] == "J"), world.choices
 
 
 def test_a_join_that_a_later_leave_overtook_is_told_so(stored: Stored) -> None:

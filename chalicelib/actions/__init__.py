@@ -1,7 +1,8 @@
 """The registry of custom actions: the extension point. One new file here and one row in ACTIONS make a new action.
 
 A frame {"action": "chat", …} runs `ACTIONS["chat"]`, which is handed a `Call`: the frame, and all that an action may
-do."""
+do.
+"""
 
 from __future__ import annotations
 

@@ -13,23 +13,28 @@ class Call(Protocol):
 
     Raise a `ClientError` to answer the sender with an error frame; any other exception is logged and answered
     `internal`. A client that set `"ack":true` is told how many the publishes of the run have reached, once the action
-    returns."""
+    returns.
+    """
 
     frame: Frame
     """The frame, with typed access to its fields: `frame.value("message")`, `frame.string("name")`,
-    `frame.flag("urgent")`."""
+    `frame.flag("urgent")`.
+    """
 
     sender: ConnectionId
 
     def channel(self, field: str = "channel") -> ChannelName:
         """The channel that the frame's `field` names, else the sender's home channel; raises WrongType,
-        NoHomeChannel."""
+        NoHomeChannel.
+        """
 
     def publish(self, channel: ChannelName, body: JSON, *, to_sender: bool = False) -> None:
         """Sends `body` to the channel's members, each in its own dialect; raises TooLarge before anything is sent."""
 
     def reply(self, body: JSON) -> None:
-        """Answers the sender alone, with the frame's `id` added to an object where the frame had one."""
+        """Answers the sender alone, with the frame's `id` added to an object where the frame had one; raises
+        TooLarge.
+        """
 
     def join(self, channel: ChannelName) -> None:
         """Makes the sender a member that gets bare text; raises Superseded."""

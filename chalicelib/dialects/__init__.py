@@ -1,16 +1,17 @@
 """The registry of dialects: which of them a frame is in, and how a message is written for each kind of member.
 
 The dialect of a frame is seen from the frame itself; there is nothing to choose at connect. With both `type` and
-`action`, a `type` that a dialect knows decides. A new dialect is one module and one row in DIALECTS."""
+`action`, a `type` that a dialect knows decides. A new dialect is one module and one row in DIALECTS.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from ..errors import MissingField, TooLarge, UnknownAction, WrongType
+from ..errors import ClientError, MissingField, TooLarge, UnknownAction, WrongType
 from ..jsontext import NotJSON, parse
 from ..limits import MESSAGE_BYTES
-from ..model import JSON, TEXT, Message
+from ..model import JSON, TEXT, ConnectionId, Message
 from . import actions, everyone, pubsub, rooms, ywebrtc
 from .frame import Command, Decoder, Dialect, Encoder, Frame, Join, Leave, Publish, Reply, Run
 
@@ -26,7 +27,7 @@ ID_CHARACTERS = 64
 """The longest `id` of a frame."""
 
 _TYPES = {value: (dialect, decoder) for dialect in DIALECTS for value, decoder in dialect.types.items()}
-_ACTIONS = {value: (dialect, decoder) for dialect in DIALECTS for value, decoder in dialect.actions.items()}
+_ACTIONS = {value: decoder for dialect in DIALECTS for value, decoder in dialect.actions.items()}
 _ENCODERS: Mapping[str, Encoder] = {kind: encoder for dialect in DIALECTS for kind, encoder in dialect.members.items()}
 
 BUILT_IN_ACTIONS = frozenset(_ACTIONS)
@@ -36,7 +37,8 @@ BUILT_IN_ACTIONS = frozenset(_ACTIONS)
 def route(text: str) -> tuple[Frame, Decoder]:
     """Reads a frame and finds what decodes it.
 
-    Text that is not JSON is a frame too (everyone's). Raises a ClientError for JSON that no dialect takes.
+    Text that is not JSON is a frame too (everyone's). JSON that no dialect takes gets a decoder that raises why. Raises
+    a ClientError for JSON that is no frame at all, and for an `id` that cannot be given back.
     """
     try:
         fields = parse(text)
@@ -44,23 +46,31 @@ def route(text: str) -> tuple[Frame, Decoder]:
         return Frame(text), everyone.marko
     if not isinstance(fields, dict):
         raise WrongType(None, "a JSON object", fields)
-    dialect, decoder = _find(fields)
-    return Frame(text, fields, _id(fields) if dialect.correlates else None), decoder
-
-
-def _find(fields: Mapping[str, JSON]) -> tuple[Dialect, Decoder]:
-    kind, action = fields.get("type"), fields.get("action")
+    kind = fields.get("type")
     if isinstance(kind, str) and kind in _TYPES:
-        return _TYPES[kind]
+        dialect, decoder = _TYPES[kind]
+        return Frame(text, fields, _id(fields) if dialect.correlates else None), decoder
+    return Frame(text, fields, _id(fields)), _decoder_by_action(fields)
+
+
+def _decoder_by_action(fields: Mapping[str, JSON]) -> Decoder:
+    kind, action = fields.get("type"), fields.get("action")
     if isinstance(action, str):
-        return _ACTIONS.get(action, (actions.DIALECT, actions.run))
+        return _ACTIONS.get(action, actions.run)
     if "action" in fields:
-        raise WrongType("action", "a string", action)
+        return _refuse(WrongType("action", "a string", action))
     if isinstance(kind, str):
-        raise UnknownAction("type", kind, tuple(_TYPES))
+        return _refuse(UnknownAction("type", kind, tuple(_TYPES)))
     if "type" in fields:
-        raise WrongType("type", "a string", kind)
-    raise MissingField("type", "a string in 'type' or in 'action'")
+        return _refuse(WrongType("type", "a string", kind))
+    return _refuse(MissingField("type", "a string in 'type' or in 'action'"))
+
+
+def _refuse(error: ClientError) -> Decoder:
+    def decoder(_frame: Frame, _sender: ConnectionId) -> Iterable[Command]:
+        raise error
+
+    return decoder
 
 
 def _id(fields: Mapping[str, JSON]) -> str | None:
@@ -79,7 +89,8 @@ class Encoded:
 
     That every form fits is settled before anything is sent, so a message reaches all kinds of members or none: raises
     TooLarge, with the form that is over the limit. (A form is never much longer than the frame that it came in.) A kind
-    of member that this version does not know, written by a newer one, is sent bare text."""
+    of member that this version does not know, written by a newer one, is sent bare text.
+    """
 
     def __init__(self, message: Message, clients: int) -> None:
         self._texts = {kind: encoder(message, clients) for kind, encoder in _ENCODERS.items()}

@@ -49,7 +49,8 @@ class Frame:
 
     def strings(self, name: str) -> list[str]:
         """The strings in the field's array; empty where it is absent or null. Other entries are skipped. Raises
-        WrongType."""
+        WrongType.
+        """
         entries = _typed(name, self.fields.get(name) or [], list, "an array of strings")
         return [entry for entry in entries if isinstance(entry, str)]
 
@@ -123,7 +124,8 @@ Encoder: TypeAlias = Callable[[Message, int], str]
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """One protocol: the frames it takes, each found by the value of its `type` or `action`, and the members it writes
-    for."""
+    for.
+    """
 
     name: str
     types: Mapping[str, Decoder] = field(default_factory=dict)

@@ -8,7 +8,8 @@
 An empty topic is never published.
 
 Its client throws on text that is not JSON, so a member of this dialect is sent JSON objects only; it ignores those it
-does not know, error frames included."""
+does not know, error frames included.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ NAME = "ywebrtc"
 
 ENCRYPTED_ANNOUNCE_CHARACTERS = 300
 """With a password `data` is ciphertext in base64: 132 characters for an announce, at least 436 for any signal
-(measured)."""
+(measured).
+"""
 
 
 def subscribe(frame: Frame, _sender: ConnectionId) -> Iterable[Command]:
@@ -56,17 +58,18 @@ def ping(_frame: Frame, _sender: ConnectionId) -> Iterable[Command]:
 
 def is_announce(data: JSON) -> bool:
     """Whether a publish's `data` is, or with a password may be, an announce: a peer's call for all others to offer to
-    it."""
+    it.
+    """
     if isinstance(data, dict):
         return data.get("type") == "announce"
     return isinstance(data, str) and len(data) < ENCRYPTED_ANNOUNCE_CHARACTERS
 
 
 def encode(message: Message, clients: int) -> str:
-    """A publish frame; a custom action's object goes out as it is."""
+    """A publish frame; a custom action's object goes out as it is. Always a JSON object."""
     if message.dialect == NAME:
         return compact({**message.body, "clients": clients})
-    if message.dialect == "actions":
+    if message.dialect == "actions" and isinstance(message.body, dict):
         return compact(message.body)
     return compact({"type": "publish", "topic": message.channel, "data": message.body, "clients": clients})
 

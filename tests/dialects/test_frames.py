@@ -1,5 +1,6 @@
 """Each dialect as a table: the text of a frame, and the commands it becomes. What no dialect takes stands in
-test_registry.py."""
+test_registry.py.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chalicelib.dialects import BUILT_IN_ACTIONS, DIALECTS, Encoded, check_size, route
+from chalicelib.dialects import BUILT_IN_ACTIONS, DIALECTS, Command, Encoded, check_size, route
 from chalicelib.dialects.frame import Dialect
 from chalicelib.errors import ClientError, MissingField, TooDeep, TooLarge, UnknownAction, WrongType
 from chalicelib.jsontext import compact
@@ -15,6 +15,11 @@ from chalicelib.model import JSON, ChannelName, ConnectionId, Message
 from ..test_jsontext import any_text, json_values
 
 ME = ConnectionId("IU3kkeN4IAMCJwA=")
+
+
+def decode(text: str) -> list[Command]:
+    frame, decoder = route(text)
+    return list(decoder(frame, ME))
 
 
 @pytest.mark.parametrize(
@@ -30,14 +35,19 @@ ME = ConnectionId("IU3kkeN4IAMCJwA=")
         ('{"type":5}', WrongType, "'type' must be a string"),
         ('{"action":5}', WrongType, "'action' must be a string"),
         ('{"type":"nope","action":null}', WrongType, "'action' must be a string, not null"),
-        ("[" * 5_000, TooDeep, "nested too deeply"),
+        ("[" * 100_000, TooDeep, "nested too deeply"),
         ('{"action":"sendmessage","message":1,"id":5}', WrongType, "'id' must be a string of at most 64 characters"),
         (f'{{"action":"sendmessage","message":1,"id":"{"x" * 65}"}}', TooLarge, "'id' is 65 characters"),
     ],
 )
 def test_json_that_no_dialect_takes_is_refused(text: str, error: type[ClientError], says: str) -> None:
     with pytest.raises(error, match=says):
-        route(text)
+        decode(text)
+
+
+@pytest.mark.parametrize("text", ['{"type":"nope","id":"1"}', '{"id":"1"}', '{"action":5,"id":"1"}'])
+def test_the_id_of_a_frame_that_no_dialect_takes_is_kept_too(text: str) -> None:
+    assert route(text)[0].id == "1"
 
 
 def test_an_id_is_kept_with_the_frame() -> None:
@@ -68,8 +78,7 @@ frames = st.dictionaries(
 @example('{"type":"publish","topic":"\\ud800","data":"\\udfff"}')
 def test_any_text_becomes_commands_or_a_client_error(text: str) -> None:
     try:
-        frame, decoder = route(text)
-        list(decoder(frame, ME))
+        decode(text)
     except ClientError as error:
         assert str(error).isprintable()
 
@@ -97,6 +106,7 @@ CHAT = {"action": "chat", "channel": "c", "from": ME, "message": "m"}
         (message(None, "pubsub"), "null", None, {"type": "publish", "topic": "c", "data": None, "clients": 3}),
         (message(Y_OBJECT, "ywebrtc"), compact(Y_OBJECT), Y_OBJECT, {**Y_OBJECT, "clients": 3}),
         (message(CHAT, "actions"), compact(CHAT), CHAT, CHAT),
+        (message("HI", "actions"), "HI", "HI", {"type": "publish", "topic": "c", "data": "HI", "clients": 3}),
     ],
 )
 def test_each_kind_of_member_gets_what_the_table_of_the_design_says(
@@ -123,7 +133,7 @@ def test_text_that_utf8_cannot_carry_is_replaced_and_json_escaped() -> None:
     assert encoded.text_for("ywebrtc") == '{"type":"publish","topic":"\\udfff","data":"a\\ud800","clients":1}'
 
 
-@given(json_values, st.sampled_from(["pubsub", "rooms", "everyone"]), any_text)
+@given(json_values, st.sampled_from(["pubsub", "rooms", "everyone", "actions"]), any_text)
 def test_what_a_ywebrtc_member_gets_is_always_a_json_object_in_utf8(body: JSON, dialect: str, channel: str) -> None:
     text = Encoded(message(body, dialect, channel), 1).text_for("ywebrtc")
     text.encode()
