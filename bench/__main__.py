@@ -25,7 +25,7 @@ def main() -> None:
     for connections in SIZES:
         with running_server() as server:
             report = asyncio.run(measure(server.url, connections, PUBLISHES, MESSAGE_BYTES, progress))
-        sys.stderr.write("\r\033[K")
+        progress("")
         ms = sorted(latency * 1_000 for latency in report.latencies)
         rates = (connections / report.connected_in, report.acked / report.sent_in)
         times = (ms[0], median(ms), quantiles(ms, n=100)[98], ms[-1])

@@ -23,6 +23,9 @@ answered.
 """
 
 FIRST_PAUSE_MS = 50
+LONGEST_PAUSE_MS = 200
+"""The wait for a membership doubles its pauses up to this. It bounds how long after its join a client announces itself:
+pauses that went on doubling would come too near to ANNOUNCE_DELAY_MS where subscribing is slow."""
 
 
 def await_membership(
@@ -35,7 +38,7 @@ def await_membership(
     while (member := table.membership(channel, connection_id)) is None and waited < most_ms:
         pause = min(pause, most_ms - waited)
         clock.sleep(pause)
-        waited, pause = waited + pause, pause * 2
+        waited, pause = waited + pause, min(pause * 2, LONGEST_PAUSE_MS)
     return member
 
 

@@ -130,7 +130,7 @@ class WorldStore:
     """
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        self.world = world
 
     def update_item(self, **request: Any) -> Any:
         return self._step("UpdateItem", request)
@@ -148,8 +148,8 @@ class WorldStore:
         return self._step("Query", request) if request.get("ConsistentRead") else {"Items": []}
 
     def _step(self, operation: str, request: dict[str, Any]) -> Any:
-        if not self._world.begins():
-            self._world.give_way()
+        if not self.world.begins():
+            self.world.give_way()
         return request_in_process(operation, request)
 
 

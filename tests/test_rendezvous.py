@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -108,6 +109,27 @@ def test_clocks_that_disagree_make_no_pair_miss_or_glare(skew_ms: int) -> None:
 def test_clocks_that_are_far_off_may_cost_time_and_never_the_meeting() -> None:
     for pair in pairs(1, skew_ms=60_000):
         assert pair.meetings
+
+
+def test_a_client_whose_subscribe_is_slow_announces_itself_soon_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the write takes, the announce is not so late that the other's, held back, meets it."""
+    update_item = WorldStore.update_item
+    for slow_ms in range(0, 2_600, 90):
+        monkeypatch.setattr(WorldStore, "update_item", slowly(slow_ms, update_item))
+        for pair in pairs(1, sample=5):
+            assert pair.meets_without_glare(), (slow_ms, pair.world.choices, pair.announced)
+
+
+def slowly(milliseconds: int, write: Callable[..., Any]) -> Callable[..., Any]:
+    """Writes of memberships that wait so long before their clock is read and they are sent."""
+
+    def update_item(store: WorldStore, **request: Any) -> Any:
+        store.world.give_way(store.world.now + milliseconds)
+        values = request["ExpressionAttributeValues"]
+        values[":joined_at"] = {"N": str(store.world.now)}
+        return write(store, **request)
+
+    return update_item
 
 
 def test_steps_that_take_seconds_may_cost_a_glare_and_never_the_meeting() -> None:
