@@ -6,14 +6,28 @@ or process may be left to the tests that come after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.server import Server, running_server
 
-from .pages import Site, launched_browser, served_bundles
+from .pages import ChannelStuckError, Site, launched_browser, served_bundles
 from .programs import reference_server
+
+TRIED_AGAIN = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Tries a test once more if Chromium failed it. What a server can be blamed for is never tried again."""
+    try:
+        return (yield)
+    except ChannelStuckError:
+        if TRIED_AGAIN in pyfuncitem.stash:
+            raise
+        pyfuncitem.stash[TRIED_AGAIN] = True
+        return pyfuncitem.ihook.pytest_pyfunc_call(pyfuncitem=pyfuncitem)
 
 
 @pytest.fixture(scope="package")

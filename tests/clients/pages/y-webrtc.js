@@ -6,6 +6,8 @@ const doc = new Y.Doc()
 const text = doc.getText('text')
 let provider
 
+const connections = () => [...provider?.room?.webrtcConns.values() ?? []]
+
 window.hooks = {
   join (room, password, signaling) {
     provider = new WebrtcProvider(room, doc, { password, signaling: [signaling], peerOpts: { config: { iceServers: [] } } })
@@ -18,7 +20,11 @@ window.hooks = {
   text: () => text.toString(),
 
   // Of a pair that glared both sides say "connected" and no data flows; only the text tells the truth.
-  peers: () => [...provider?.room?.webrtcConns.values() ?? []].filter(peer => peer.connected).length,
+  peers: () => connections().filter(({ connected }) => connected).length,
+
+  // "connected" comes after the channel's open event, so no signaling can explain a channel that is "connecting" then.
+  stuckChannels: () => connections().filter(({ connected, peer }) =>
+    connected && peer._channel.readyState === 'connecting').length,
 
   peersWithoutSignaling: () => provider?.room?.bcConns.size ?? 0
 }

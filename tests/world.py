@@ -1,0 +1,64 @@
+"""A service over a real store and a gateway that keeps @connections' rules, with clients by name."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.broadcast import Broadcast
+from chalicelib.events import Connect, MessageEvent
+from chalicelib.model import ChannelName, ConnectionId
+from chalicelib.service import Service
+from chalicelib.settings import Settings
+from chalicelib.table import Table
+
+from .conftest import dynamodb_client, everything_in, new_table
+from .fakes import NOW, FakeClock, FakeGateway, InlineExecutor
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class World:
+    """A service, its clients by name, and what each has received."""
+
+    def __init__(self, client: DynamoDBClient) -> None:
+        self.client = dynamodb_client(client.meta.endpoint_url)
+        self.name = new_table(client)
+        self.gateway = FakeGateway()
+        self.clock = FakeClock()
+        self.table = Table(self.client, self.name, self.clock)
+        executor = InlineExecutor()
+        broadcast = Broadcast(self.gateway.post, executor, 8, self.clock)
+        settings = Settings(self.name, ChannelName("default"))
+        self.service = Service(settings, self.table, broadcast, executor, self.clock)
+        self.frames = 0
+
+    def connect(self, *names: str, **query: str) -> None:
+        for name in names:
+            self.gateway.open.add(name)
+            self.service.connect(Connect(ConnectionId(name), NOW, query))
+
+    def send(self, name: str, frame: object) -> None:
+        """Sends a frame, as text or as what JSON it is."""
+        self.frames += 1
+        body = frame if isinstance(frame, str) else json.dumps(frame)
+        self.service.message(MessageEvent(ConnectionId(name), NOW, NOW + self.frames, f"r{self.frames}", body))
+
+    def received(self, name: str) -> list[Any]:
+        """What that client has received since the last look: JSON where it is an object, else text."""
+        texts = self.gateway.received.pop(name, [])
+        return [json.loads(text) if text.startswith("{") else text for text in texts]
+
+    def members(self, channel: str) -> set[str]:
+        return {m.connection_id for page in self.table.members(ChannelName(channel)) for m in page.members}
+
+    def items(self) -> list[dict[str, Any]]:
+        return everything_in(self.client, self.name)
+
+
+def error_code(frames: list[Any]) -> str:
+    [frame] = frames
+    assert set(frame) <= {"type", "code", "message", "id"}
+    assert frame["type"] == "error"
+    return str(frame["code"])
