@@ -1,4 +1,4 @@
-"""Stand-ins for AWS on a laptop: `chalice local` serves WebSockets, @connections and a DynamoDB.
+"""Stand-ins for AWS on a laptop: `chalice local` serves WebSockets, @connections, Lambda's Invoke API and a DynamoDB.
 
 Importing this package replaces the class that `chalice local` builds its server from, and does nothing else: it
 loads neither aiohttp nor boto3 nor a store, so that `chalice deploy` and `chalice package`, which import app.py too,
@@ -11,7 +11,8 @@ A map of the package:
     connections   open connections, each with a bounded outgoing buffer
     management    the @connections API over HTTP
     events        the events that API Gateway hands to Lambda
-    functions     the app's handlers, invoked as Lambda invokes them
+    invoke        Lambda's Invoke API over HTTP, asynchronous invocations and their retries
+    functions     the app's functions, invoked as Lambda invokes them
     pages         everything else over HTTP: the app's own routes, the welcome page
     dynamodb      the store, a child process (_store_child), and the table in it
     environment   what AWS SDKs in this process read, so that nothing leaves the machine

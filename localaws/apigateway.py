@@ -1,4 +1,4 @@
-"""API Gateway's front door on one port: which request goes where, and the life of a WebSocket.
+"""API Gateway's front door on one port, and Lambda's: which request goes where, and the life of a WebSocket.
 
 Knows the order of things: $connect decides on the handshake, each message is one invocation, $disconnect follows the
 end. How an event looks is events.py's, how a handler runs is functions.py's, how a frame is sent is connections.py's.
@@ -16,10 +16,11 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from localaws import events, management
+from localaws import events, invoke, management
 from localaws.connections import BufferFull, Connection
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
 from localaws.functions import FunctionError, Functions
+from localaws.invoke import Invocations
 from localaws.limits import CLOSE_ABNORMAL, CLOSE_GOING_AWAY, MESSAGE_BYTES
 from localaws.pages import Pages
 from localaws.settings import Settings
@@ -41,6 +42,7 @@ class Gateway:
 
     def __init__(self, functions: Functions, pages: Pages, settings: Settings, stage: str) -> None:
         self._functions = functions
+        self._invocations = Invocations(functions)
         self._pages = pages
         self._stage = stage
         self._upgraded = {"/", f"/{stage}"}
@@ -58,15 +60,24 @@ class Gateway:
         connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
         if connection_id is not None:
             return await management.respond(request, self._connections.get(connection_id))
+        function_name = invoke.function_name(request.rel_url.raw_path)
+        if function_name is not None:
+            return await self._invocations.respond(request, function_name)
         return await self._pages.respond(request)
 
     async def stop(self, timeout: float) -> None:
-        """Close every socket with 1001 and let their $disconnect handlers run, for `timeout` seconds at most."""
+        """Close every socket with 1001 and let functions end, for `timeout` seconds at most.
+
+        $disconnect handlers come first: they may invoke others.
+        """
         self._stopping = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
         for connection in self._connections.values():
             connection.close(CLOSE_GOING_AWAY, _GOING_AWAY)
         if self._sockets:
             await asyncio.wait(self._sockets, timeout=timeout)
+        await self._invocations.stop(deadline - loop.time())
 
     async def _upgrade(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(compress=False, max_msg_size=RECEIVED_BYTES)

@@ -32,7 +32,7 @@ def use_given_store(environ: Environ) -> None:
 
 
 def use_gateway(environ: Environ, http: str, stage: str) -> None:
-    """@connections is at `http`/`stage`; so is, in order to fail there, every service without a stand-in."""
+    """@connections is at `http`/`stage`, Lambda at `http`; there too, in order to fail, is what has no stand-in."""
     for name in _DETOURS:
         environ.pop(name, None)
     # An ignore_configured_endpoint_urls in the user's file would undo all of this.

@@ -1,18 +1,21 @@
-"""The app's WebSocket handlers, invoked as Lambda invokes them: each event in a thread, many at the same time.
+"""The app's functions, invoked as Lambda invokes them: each event in a thread, many at the same time.
 
-Knows chalice's registry of handlers and what a Lambda context says. Knows no socket.
+Knows chalice's registry of handlers, what functions are called on AWS, and what a Lambda context says. Knows no socket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import queue
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chalice.constants import DEFAULT_LAMBDA_MEMORY_SIZE, DEFAULT_LAMBDA_TIMEOUT
 from chalice.local import LambdaContext
 
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event
@@ -29,35 +32,87 @@ _NAMES = {CONNECT: "websocket_connect", MESSAGE: "websocket_message", DISCONNECT
 
 
 class FunctionError(Exception):
-    """The app's code raised, SystemExit included. Why is in the server's log, and nowhere else."""
+    """The app's code raised `cause`, SystemExit included. The server's log has it; WebSocket clients are not told."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class NotMarshalled(Exception):
+    """A function returned what is no JSON."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of the app."""
+
+    name: str
+    """Its name on AWS, like channels-dev-publish."""
+    handler: Callable[[Any, LambdaContext], Any]
+    memory_mb: int
+    timeout_s: int | None
+    """None where none is configured."""
+
+    def context(self, default_timeout_s: int) -> LambdaContext:
+        """The context of an invocation that starts now."""
+        return LambdaContext(self.name, self.memory_mb, (self.timeout_s or default_timeout_s) * 1000)
 
 
 class Functions:
-    """The handlers of one chalice app, found by the route that they are for."""
+    """The functions of one chalice app: WebSocket handlers by their route, and these and pure functions by name."""
 
     def __init__(self, app: Chalice, config: Config, threads: Threads) -> None:
-        self._app = app
-        self._config = config
         self._threads = threads
+        # A registered function itself lacks chalice's middleware; its wrapper in handler_map is what Lambda calls.
+        self._by_route = {
+            route_key: _function(config, _NAMES[route_key], app.handler_map[handler.name])
+            for route_key, handler in app.websocket_handlers.items()
+        }
+        pure = [_function(config, each.name, app.handler_map[each.name]) for each in app.pure_lambda_functions]
+        self.pure = [function.name for function in pure]
+        """Names on AWS of the functions that are there to be invoked directly."""
+        self.by_name = {function.name: function for function in (*self._by_route.values(), *pure)}
+
+    @property
+    def busy(self) -> bool:
+        """Whether one more invocation would have to wait for another to end."""
+        return self._threads.busy
 
     def has(self, route_key: str) -> bool:
-        return route_key in self._app.websocket_handlers
+        return route_key in self._by_route
 
     async def invoke(self, event: Event) -> Any:
         """What the handler for the event's route returns. Raises FunctionError if it raises."""
-        route_key = event["requestContext"]["routeKey"]
-        # The registered function itself lacks chalice's middleware; its wrapper in handler_map is what Lambda calls.
-        handler = self._app.handler_map[self._app.websocket_handlers[route_key].name]
-        context = self._context(route_key)
-        return await self._threads.run(lambda: handler(event, context))
+        function = self._by_route[event["requestContext"]["routeKey"]]
+        context = function.context(INTEGRATION_TIMEOUT_S)
+        return await self._threads.run(lambda: function.handler(event, context))
 
-    def _context(self, route_key: str) -> LambdaContext:
-        config = self._config.scope(self._config.chalice_stage, _NAMES[route_key])
-        return LambdaContext(
-            f"{config.app_name}-{config.chalice_stage}-{_NAMES[route_key]}",
-            config.lambda_memory_size or 128,
-            (config.lambda_timeout or INTEGRATION_TIMEOUT_S) * 1000,
-        )
+    async def call(self, function: Function, payload: bytes, request_id: str) -> str:
+        """What the function returns for a JSON payload, as JSON. Raises FunctionError if it raises or returns none."""
+
+        def call() -> str:
+            context = function.context(DEFAULT_LAMBDA_TIMEOUT)
+            context.aws_request_id = request_id
+            # Parsed anew for each call: a handler may change its event.
+            answer = function.handler(json.loads(payload), context)
+            try:
+                return json.dumps(answer, allow_nan=False)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise NotMarshalled(f"Unable to marshal response: {error}") from error
+
+        answer: str = await self._threads.run(call)
+        return answer
+
+
+def _function(config: Config, name: str, handler: Callable[[Any, LambdaContext], Any]) -> Function:
+    scoped = config.scope(config.chalice_stage, name)
+    return Function(
+        f"{config.app_name}-{config.chalice_stage}-{name}",
+        handler,
+        scoped.lambda_memory_size or DEFAULT_LAMBDA_MEMORY_SIZE,
+        scoped.lambda_timeout,
+    )
 
 
 class Threads:
@@ -73,6 +128,12 @@ class Threads:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._started = 0
+        self._taken = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a further call would have to wait its turn."""
+        return self._taken >= self._size
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """What `call` returns. Raises FunctionError if it raises anything."""
@@ -80,18 +141,20 @@ class Threads:
         outcome: asyncio.Future[Any] = loop.create_future()
 
         def settle(settler: Callable[[Any], None], value: Any) -> None:
+            self._taken -= 1
             if not outcome.done():  # its waiter may have been cancelled
                 settler(value)
 
         def work() -> None:
             try:
                 settler, value = outcome.set_result, call()
-            except BaseException:  # sys.exit() in a handler ends neither this thread nor the server
-                LOG.exception("The app raised; the client is not told why.")
-                settler, value = outcome.set_exception, FunctionError()
+            except BaseException as error:  # sys.exit() in a handler ends neither this thread nor the server
+                LOG.exception("The app raised.")
+                settler, value = outcome.set_exception, FunctionError(error)
             with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended before the handler
                 loop.call_soon_threadsafe(settle, settler, value)
 
+        self._taken += 1
         self._calls.put(work)
         self._provide()
         return await outcome

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,9 +64,10 @@ class LocalServer:
         # chalice would make https://{apiId}.execute-api… of each event; the default session must stay here, too.
         app.websocket_api._endpoint = os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"]
         logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it tells where it found the dummies
-        self._greeting = self._greet(config.app_name, self._open_store(settings, project))
+        table = self._open_store(settings, project)
         threads = Threads(settings.threads)
         functions = Functions(app, config, threads)
+        self._greeting = self._greet(config.app_name, table, functions.pure)
         self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_wanted = threading.Event()
@@ -98,7 +100,7 @@ class LocalServer:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(number, self._stop.set)
         application = web.Application(client_max_size=HTTP_PAYLOAD_BYTES)
-        application.router.add_route("*", "/{path:.*}", self._gateway.handle)
+        application.router.add_route("*", "/{path:(?s:.*)}", self._gateway.handle)  # s: a path may hold %0A
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.SockSite(runner, self._listener, backlog=BACKLOG)
@@ -132,12 +134,13 @@ class LocalServer:
         dynamodb.create_table(dynamodb.connect(os.environ[environment.STORE]), definition, table_name)
         return f"{table_name} at {place}"
 
-    def _greet(self, app_name: str, table: str) -> str:
+    def _greet(self, app_name: str, table: str, functions: Sequence[str]) -> str:
+        invoked = f"{', '.join(functions)} (boto3, aws lambda invoke --endpoint-url http://{self._address})"
         return (
             f"\n{app_name} is served here:\n\n"
             f"  browser    http://{self._address}/\n"
             f"  WebSocket  ws://{self._address}/  and  ws://{self._address}/{self._stage}\n"
-            f"  table      {table}\n\n"
+            f"  table      {table}\n" + (f"  functions  {invoked}\n" if functions else "") + "\n"
             "Ctrl-C stops.\n"
         )
 
@@ -154,7 +157,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     if not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
         print(  # noqa: T201  the user reads it
-            f"localaws: {host} is reachable from other machines, and nothing here checks who calls @connections.",
+            f"localaws: {host} is reachable from other machines, and nothing here checks who calls its APIs.",
             file=sys.stderr,
         )
     return listener

@@ -58,7 +58,7 @@ def test_a_call_to_a_service_without_a_stand_in_fails_here(tmp_path: Path) -> No
 @app.on_ws_message()
 def websocket_message(event):
     try:
-        boto3.client("lambda").invoke(FunctionName="f")
+        boto3.client("sqs").list_queues()
     except Exception as error:
         app.websocket_api.send(event.connection_id, str(error.response["ResponseMetadata"]["HTTPStatusCode"]))
 """
