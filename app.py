@@ -1,4 +1,7 @@
-"""Channels: API Gateway's three WebSocket events, each handed to one function. `chalicelib` is where to read on."""
+"""Channels: API Gateway's three WebSocket events, and what backends publish, each handed to one function.
+
+`chalicelib` is where to read on.
+"""
 
 import logging
 import os
@@ -22,12 +25,17 @@ def websocket_connect(event: WebsocketEvent) -> Mapping[str, Any]:
 
 @app.on_ws_message()
 def websocket_message(event: WebsocketEvent) -> Mapping[str, Any]:
-    return handlers.message(event.to_dict(), app.websocket_api)
+    return handlers.message(event.to_dict(), event.context, app.websocket_api)
 
 
 @app.on_ws_disconnect()
 def websocket_disconnect(event: WebsocketEvent) -> Mapping[str, Any]:
     return handlers.disconnect(event.to_dict(), app.websocket_api)
+
+
+@app.lambda_function(name="publish")
+def publish(event: Any, context: Any) -> Mapping[str, Any]:
+    return handlers.publish(event, context, app.websocket_api)
 
 
 if os.environ.get("AWS_CHALICE_CLI_MODE"):

@@ -1,4 +1,4 @@
-"""Makes boto3 clients: one at a time, because boto3's default session is not safe to use from two threads."""
+"""boto3's default session and its clients. One is made at a time: the session is not safe to use from two threads."""
 
 from __future__ import annotations
 
@@ -12,6 +12,22 @@ from botocore.exceptions import BotoCoreError
 from .errors import Misconfigured
 
 _making = threading.Lock()
+
+
+def session() -> boto3.session.Session:
+    """The default session; raises Misconfigured where the SDK's configuration is of no use."""
+    try:
+        with _making:
+            return boto3.DEFAULT_SESSION or _new_default_session()
+    except BotoCoreError as error:
+        raise Misconfigured(f"The AWS SDK cannot be used: {error}. Check its variables, AWS_*.") from error
+
+
+def _new_default_session() -> boto3.session.Session:
+    boto3.setup_default_session()
+    made = boto3.DEFAULT_SESSION
+    assert made is not None  # noqa: S101  for mypy: it has just been made
+    return made
 
 
 def client(

@@ -1,28 +1,33 @@
-"""One message to many connections: concurrency, retries, stale connections.
+"""One message to many connections: concurrency, pacing, retries, stale connections.
 
-Given deliveries and two callbacks, it knows no table, no channel and no AWS. Deliveries are drawn from their iterator
-as there is room to send them, so that memory stays flat however many there are.
+Given deliveries and a callback, it knows no table, no channel and no AWS. Deliveries are drawn from their iterator as
+there is room to send them, so that memory stays flat however many there are.
 
-A post is repeated only where it certainly was not delivered, because a receiver must never get a message twice: after a
-429, a 410 of a young connection, or a failure before the request was written. What waits (for a retry, or for a
-delivery's own `not_before`) waits in one heap and holds no thread, so that one bad receiver costs the others nothing.
+Each of a broadcast's threads draws a delivery, waits for its turn, posts it and sees to what came of it. A post is
+repeated only where it certainly was not delivered, because a receiver must never get a message twice: after a 429, a
+410 of a young connection, or a failure before the request was written. What is to be repeated, or not to be sent before
+its `not_before`, waits in one heap; a thread waits along only if there is nothing else left to draw. A thread whose
+post hangs is replaced. So one bad receiver costs the others nothing.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Executor, Future, wait
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import chain, count
-from queue import Empty, SimpleQueue
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .clock import Clock
-from .errors import ConnectionGone, NotWritten, PostError, PostFailed, StoreError, Throttled, UpstreamError
+from .errors import ConnectionGone, NotWritten, PostError, PostFailed, Throttled, UpstreamError
 from .model import ConnectionId
+from .pacing import Pacer
 
 log = logging.getLogger("channels.broadcast")
 
@@ -36,7 +41,9 @@ OPENING_RETRY_MS = 250
 """When a 410 of a young member is tried again."""
 
 ATTEMPTS = 6
-"""How often one post is tried while it is throttled or cannot be written."""
+"""How often one post is tried while it is throttled or cannot be written: some three seconds at most. While all are
+slowed, a 429 says nothing about its receiver, and only the broadcast's own time counts.
+"""
 
 BACKOFF_MS = 100
 BACKOFF_MOST_MS = 2_000
@@ -50,6 +57,20 @@ WAITING_MOST = 10_000
 PRUNE_BATCH = 25
 """Stale members are pruned that many at a time: what one BatchWriteItem deletes."""
 
+SLOW_MS = 500
+"""A post that takes longer keeps its thread, and another thread takes its place."""
+
+REPLACED_MOST = 3
+"""That often, at most, as there are threads: 128 and 384 stay far below a Lambda's 1,024 file descriptors."""
+
+HOPELESS = 100
+"""So many posts given up with none delivered between them, and the broadcast ends: it is not the receivers."""
+
+THREAD_COST = 8
+"""A new thread costs its connection, about 1 ms of CPU; a post takes about 8 ms, most of it waiting. n posts by t
+threads take t · 1 ms + n / t · 8 ms, which is least for t = √(8n).
+"""
+
 Post: TypeAlias = Callable[[ConnectionId, str], None]
 """Sends text to one connection; raises ConnectionGone, Throttled, NotWritten or PostFailed."""
 
@@ -57,8 +78,7 @@ Prune: TypeAlias = Callable[[Sequence[ConnectionId]], None]
 """Forgets connections that are gone; a StoreError of its is logged and costs the broadcast nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A text for one connection, which became a member at `joined_at`; not to be sent before `not_before` (ms since
     1970).
     """
@@ -76,7 +96,8 @@ class Result:
     """How many posts ended how.
 
     `stale` were gone, and pruned. `not_open` were gone too, but so young that they may be connecting still. `throttled`
-    and `failed` were given up. `interrupted` is why the deliveries ended before their end, if they did.
+    and `failed` were given up. `handed_on` is how many parts were left to other invocations. `interrupted` is why the
+    broadcast ended before its end, if it did.
     """
 
     delivered: int = 0
@@ -84,7 +105,8 @@ class Result:
     not_open: int = 0
     throttled: int = 0
     failed: int = 0
-    interrupted: StoreError | None = None
+    handed_on: int = 0
+    interrupted: UpstreamError | None = None
 
     def add(self, other: Result) -> None:
         """Counts the other's posts here too."""
@@ -93,131 +115,231 @@ class Result:
         self.not_open += other.not_open
         self.throttled += other.throttled
         self.failed += other.failed
+        self.handed_on += other.handed_on
+        self.interrupted = self.interrupted or other.interrupted
+
+    def counts(self) -> dict[str, int]:
+        """The counts by their names."""
+        return {
+            "delivered": self.delivered,
+            "stale": self.stale,
+            "not_open": self.not_open,
+            "throttled": self.throttled,
+            "failed": self.failed,
+            "handed_on": self.handed_on,
+        }
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """Sends through `post` on `executor`'s threads, `window` posts at a time and `rate` a second.
+
+    The executor should have 1 + REPLACED_MOST threads for each of the window.
+    """
+
+    post: Post
+    executor: Executor
+    window: int
+    rate: float
+    clock: Clock
+    pacer: Pacer
+
+    def send(
+        self,
+        deliveries: Iterable[Delivery],
+        prune: Prune,
+        *,
+        expected: int = 1,
+        rate: float | None = None,
+        give_up_at: float = math.inf,
+    ) -> Result:
+        """Posts each delivery, and returns once all have ended, one way or the other.
+
+        `expected` is about how many there are. The calling thread posts along, and alone where there is but one
+        delivery. `rate` is this broadcast's share, where others are under way elsewhere. What is throttled is not tried
+        again after `give_up_at` (ms since 1970). An UpstreamError out of `deliveries` ends the drawing; what was drawn
+        is sent all the same, and the error is in the result.
+        """
+        return _Sending(self, iter(deliveries), prune, rate or self.rate, give_up_at).run(expected)
 
 
 @dataclass(slots=True)
-class _Sending:
-    """The state of one broadcast. `outcomes` is all that the posting threads touch."""
-
-    source: Iterator[Delivery]
-    prune: Prune
-    waiting: list[tuple[int, int, Delivery]] = field(default_factory=list)
-    outcomes: SimpleQueue[tuple[Delivery, PostError | None]] = field(default_factory=SimpleQueue)
-    in_flight: int = 0
-    stale: list[ConnectionId] = field(default_factory=list)
+class _Worker:
     result: Result = field(default_factory=Result)
-    order: Iterator[int] = field(default_factory=count)
+    posting_since: float = math.inf
 
 
-class Broadcast:
-    """Sends through `post`, at most `window` posts at a time, on `executor`'s threads."""
+class _Sending:
+    """One broadcast under way, and what its threads share."""
 
-    def __init__(self, post: Post, executor: Executor, window: int, clock: Clock) -> None:
-        self._post = post
-        self._executor = executor
-        self._window = window
-        self._clock = clock
+    def __init__(
+        self, broadcast: Broadcast, source: Iterator[Delivery], prune: Prune, rate: float, give_up_at: float
+    ) -> None:
+        self._broadcast = broadcast
+        self._clock = broadcast.clock
+        self._source = source
+        self._forget = prune
+        self._rate = rate
+        self._give_up_at = give_up_at
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[int, int, Delivery]] = []
+        self._order = count()
+        self._stale: list[ConnectionId] = []
+        self._given_up: Counter[str] = Counter()
+        self._given_up_in_a_row = 0
+        self._interrupted: UpstreamError | None = None
+        self._drawn_out = False
+        self._workers: list[_Worker] = []
+        self._futures: list[Future[None]] = []
+        self._threads = 1
+        self._look_at = self._clock.elapsed_ms() + SLOW_MS
 
-    def send(self, deliveries: Iterable[Delivery], prune: Prune) -> Result:
-        """Posts each delivery and returns once all have ended, one way or the other.
+    def run(self, expected: int) -> Result:
+        most = min(self._broadcast.window, math.ceil(math.sqrt(THREAD_COST * expected)))
+        head = [delivery for _ in range(most) if (delivery := self._draw())]
+        self._source, self._drawn_out = chain(head, self._source), False
+        self._threads = len(head)
+        try:
+            self._start(self._threads - 1)
+            self._work(self._new_worker())
+        finally:
+            for future in self._futures:
+                if not future.cancel():  # as it does where the executor had no thread for it
+                    wait((future,))
+        for future in self._futures:
+            if not future.cancelled():
+                future.result()
+        self._prune(self._stale)
+        for cause, number in self._given_up.items():
+            log.warning("posts given up count=%d cause=%s", number, cause)
+        result = Result(interrupted=self._interrupted)
+        for worker in self._workers:
+            result.add(worker.result)
+        return result
 
-        A single delivery is posted from the calling thread. A StoreError out of `deliveries` ends the drawing; what was
-        drawn is sent all the same, and the error is in the result.
-        """
-        sending = _Sending(iter(deliveries), prune)
-        head = [delivery for _ in range(2) if (delivery := self._draw(sending))]
-        alone = len(head) == 1
-        sending.source = chain(head, sending.source)
-        while True:
-            self._start_what_is_due(sending, alone)
-            if not sending.in_flight and not sending.waiting:
-                break
-            self._await_an_outcome(sending)
-        self._prune(sending)
-        return sending.result
+    def _start(self, threads: int) -> None:
+        for _ in range(threads):
+            self._futures.append(self._broadcast.executor.submit(self._work, self._new_worker()))
 
-    def _draw(self, sending: _Sending) -> Delivery | None:
+    def _new_worker(self) -> _Worker:
+        worker = _Worker()
+        self._workers.append(worker)
+        return worker
+
+    def _work(self, worker: _Worker) -> None:
+        clock, pacer = self._clock, self._broadcast.pacer
+        while delivery := self._next():
+            if delivery.not_before:
+                clock.sleep(delivery.not_before - clock.now_ms())
+            clock.sleep(pacer.reserve(self._rate))
+            worker.posting_since = clock.elapsed_ms()
+            error = self._attempt(delivery)
+            worker.posting_since = math.inf
+            self._settle(worker.result, delivery, error)
+            if clock.elapsed_ms() > self._look_at:
+                self._replace_hanging()
+
+    def _next(self) -> Delivery | None:
+        """What is due; else the next that is drawn; else what will be due first."""
+        with self._lock:
+            while True:
+                if self._waiting and (
+                    self._drawn_out or len(self._waiting) >= WAITING_MOST or self._waiting[0][0] <= self._clock.now_ms()
+                ):
+                    return heappop(self._waiting)[2]
+                delivery = self._draw()
+                if delivery is None and not self._waiting:
+                    return None
+                if delivery and delivery.not_before > self._clock.now_ms():
+                    heappush(self._waiting, (delivery.not_before, next(self._order), delivery))
+                elif delivery:
+                    return delivery
+
+    def _draw(self) -> Delivery | None:
         """The next delivery; None at the end, or where the members can be read no further."""
         try:
-            return next(sending.source, None)
-        except StoreError as error:
-            sending.result.interrupted = error
-            return None
+            delivery = next(self._source, None)
+        except UpstreamError as error:
+            self._interrupted, delivery = error, None
+        if delivery is None:
+            self._drawn_out = True
+        return delivery
 
-    def _start_what_is_due(self, sending: _Sending, alone: bool) -> None:
-        while sending.in_flight < self._window:
-            if sending.waiting and sending.waiting[0][0] <= self._clock.now_ms():
-                delivery = heappop(sending.waiting)[2]
-            elif len(sending.waiting) < WAITING_MOST and (drawn := self._draw(sending)):
-                delivery = drawn
-                if delivery.not_before > self._clock.now_ms():
-                    self._wait(sending, delivery)
-                    continue
-            else:
-                return
-            sending.in_flight += 1
-            if alone:
-                self._attempt(delivery, sending.outcomes)
-            else:
-                self._executor.submit(self._attempt, delivery, sending.outcomes)
-
-    def _await_an_outcome(self, sending: _Sending) -> None:
-        """Takes one outcome, or returns when something that waits is due."""
-        pause = (sending.waiting[0][0] - self._clock.now_ms()) if sending.waiting else None
-        if not sending.in_flight:
-            self._clock.sleep(pause or 0)
-            return
-        full = sending.in_flight >= self._window
+    def _attempt(self, delivery: Delivery) -> PostError | None:
         try:
-            timeout = None if pause is None or full else max(pause, 0) / 1_000
-            delivery, error = sending.outcomes.get(timeout=timeout)
-        except Empty:
-            return
-        sending.in_flight -= 1
-        self._settle(sending, delivery, error)
-
-    def _attempt(self, delivery: Delivery, outcomes: SimpleQueue[tuple[Delivery, PostError | None]]) -> None:
-        try:
-            self._post(delivery.connection_id, delivery.text)
+            self._broadcast.post(delivery.connection_id, delivery.text)
         except PostError as error:
-            outcomes.put((delivery, error))
+            return error
         except Exception as error:
             log.exception("post failed in an unforeseen way connection=%s", delivery.connection_id)
-            outcomes.put((delivery, PostFailed("PostToConnection", type(error).__name__)))
-        else:
-            outcomes.put((delivery, None))
+            return PostFailed("PostToConnection", type(error).__name__)
+        return None
 
-    def _settle(self, sending: _Sending, delivery: Delivery, error: PostError | None) -> None:
-        result, now = sending.result, self._clock.now_ms()
+    def _settle(self, result: Result, delivery: Delivery, error: PostError | None) -> None:
+        now = self._clock.now_ms()
+        if isinstance(error, PostError) and not isinstance(error, ConnectionGone):
+            self._settle_failure(result, delivery, error, now)
+            return
+        self._given_up_in_a_row = 0
         if error is None:
             result.delivered += 1
-        elif isinstance(error, ConnectionGone):
-            if delivery.was_gone:
-                result.not_open += 1
-            elif now - delivery.joined_at >= YOUNG_MS:
-                result.stale += 1
-                sending.stale.append(delivery.connection_id)
-                if len(sending.stale) == PRUNE_BATCH:
-                    self._prune(sending)
-            else:
-                self._wait(sending, replace(delivery, not_before=now + OPENING_RETRY_MS, was_gone=True))
-        elif isinstance(error, Throttled | NotWritten) and delivery.attempt < ATTEMPTS:
-            longest = min(BACKOFF_MOST_MS, BACKOFF_MS * 2 ** (delivery.attempt - 1))
-            pause = round(random.uniform(0, longest))  # noqa: S311
-            self._wait(sending, replace(delivery, not_before=now + pause, attempt=delivery.attempt + 1))
-        elif isinstance(error, Throttled):
+        elif delivery.was_gone:
+            result.not_open += 1
+        elif now - delivery.joined_at < YOUNG_MS:
+            self._wait(delivery._replace(not_before=now + OPENING_RETRY_MS, was_gone=True))
+        else:
+            result.stale += 1
+            with self._lock:
+                self._stale.append(delivery.connection_id)
+                full, self._stale = (self._stale, []) if len(self._stale) == PRUNE_BATCH else ([], self._stale)
+            self._prune(full)
+
+    def _settle_failure(self, result: Result, delivery: Delivery, error: PostError, now: int) -> None:
+        throttled = isinstance(error, Throttled)
+        if throttled:
+            self._given_up_in_a_row = 0
+            self._broadcast.pacer.throttled()
+        longest = min(BACKOFF_MOST_MS, BACKOFF_MS * 2 ** (delivery.attempt - 1))
+        again_at = now + round(random.uniform(0, longest))  # noqa: S311
+        tries_left = delivery.attempt < ATTEMPTS or (throttled and self._broadcast.pacer.slowed)
+        if isinstance(error, Throttled | NotWritten) and tries_left and again_at <= self._give_up_at:
+            self._wait(delivery._replace(not_before=again_at, attempt=delivery.attempt + 1))
+        elif throttled:
             result.throttled += 1
         else:
             result.failed += 1
-            log.warning("post given up connection=%s cause=%s", delivery.connection_id, error)
+            self._count_as_given_up(result, delivery, error)
 
-    def _wait(self, sending: _Sending, delivery: Delivery) -> None:
-        heappush(sending.waiting, (delivery.not_before, next(sending.order), delivery))
+    def _count_as_given_up(self, result: Result, delivery: Delivery, error: PostError) -> None:
+        cause = str(error)
+        with self._lock:
+            if cause not in self._given_up:
+                log.warning("post given up connection=%s cause=%s", delivery.connection_id, cause)
+            self._given_up[cause] += 1
+            self._given_up_in_a_row += 1
+            if self._given_up_in_a_row >= HOPELESS and not self._interrupted:
+                self._interrupted = error
+                self._source = iter(())
+                result.failed += len(self._waiting)
+                self._waiting.clear()
 
-    def _prune(self, sending: _Sending) -> None:
-        stale, sending.stale = sending.stale, []
+    def _wait(self, delivery: Delivery) -> None:
+        with self._lock:
+            heappush(self._waiting, (delivery.not_before, next(self._order), delivery))
+
+    def _replace_hanging(self) -> None:
+        with self._lock:
+            now = self._clock.elapsed_ms()
+            self._look_at = now + SLOW_MS
+            hanging = sum(now - worker.posting_since > SLOW_MS for worker in self._workers)
+            replaced = len(self._workers) - self._threads
+            missing = min(hanging, REPLACED_MOST * self._threads) - replaced
+        if not self._drawn_out:
+            self._start(missing)
+
+    def _prune(self, stale: Sequence[ConnectionId]) -> None:
         if stale:
             try:
-                sending.prune(stale)
+                self._forget(stale)
             except UpstreamError as error:
                 log.warning("stale members not pruned count=%d cause=%s", len(stale), error)

@@ -3,6 +3,7 @@
     ChannelsError
     ├── ClientError             the client can mend it: it gets an error frame       wire code
     │   ├── UnknownAction         no dialect and no action takes such a frame          unknown_action
+    │   ├── UnknownName           a field or a dialect of an event that there is not   unknown_name
     │   ├── MissingField          a field that the frame needs is not there            missing_field
     │   ├── WrongType             a field, or the frame itself, is of another type     wrong_type
     │   ├── InvalidNumber         a number that no 64-bit float can hold               invalid_number
@@ -14,9 +15,11 @@
     │   ├── MissingSetting
     │   ├── InvalidSetting
     │   └── Misconfigured         anything else that only the deployment can mend
+    ├── AlreadySent             another run of the publish function sends this already   (never sent to a client)
     └── UpstreamError           AWS did not do what it was asked                     unavailable
+        ├── NotHandedOn           what one invocation could not finish, no other was given
+        ├── PartlyDelivered       it failed in mid-broadcast: some have the message    partly_delivered
         ├── StoreError            DynamoDB
-        │   └── PartlyDelivered   it failed in mid-broadcast: some have the message    partly_delivered
         └── PostError             a post to @connections                               (never sent to a client)
             ├── ConnectionGone      410: gone, or its $connect has not returned yet
             ├── Throttled           429: the account's quota, or this client's buffer is full
@@ -56,6 +59,16 @@ class UnknownAction(ClientError):
         return f"No frame here has {self.field!r} {shown(self.value)}; {self.field!r} may be one of: {known}."
 
 
+class UnknownName(ClientError):
+    code = "unknown_name"
+
+    def __init__(self, what: str, name: str, known: tuple[str, ...]) -> None:
+        self.what, self.name, self.known = what, name, known
+
+    def __str__(self) -> str:
+        return f"There is no {self.what} {shown(self.name)} here; there is: {', '.join(self.known)}."
+
+
 class MissingField(ClientError):
     code = "missing_field"
 
@@ -63,7 +76,7 @@ class MissingField(ClientError):
         self.field, self.expected = field, expected
 
     def __str__(self) -> str:
-        return f"The frame has no {self.field!r}; expected {self.expected}."
+        return f"{self.field!r} is missing; expected {self.expected}."
 
 
 class WrongType(ClientError):
@@ -154,6 +167,16 @@ class Misconfigured(ConfigurationError):
         return self.what
 
 
+class AlreadySent(ChannelsError):
+    """Lambda, or whoever asks, runs an invocation a second time."""
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id = message_id
+
+    def __str__(self) -> str:
+        return f"The message {shown(self.message_id)} is sent by another run already."
+
+
 class UpstreamError(ChannelsError):
     """AWS refused, failed or did not answer."""
 
@@ -170,10 +193,14 @@ class StoreError(UpstreamError):
     """A DynamoDB request failed, its retries included."""
 
 
-class PartlyDelivered(StoreError):
-    """The members could not be read to the end: those before the failure have the message, those after it do not."""
+class PartlyDelivered(UpstreamError):
+    """A broadcast ended before its end: some members have the message, others do not."""
 
     code = "partly_delivered"
+
+
+class NotHandedOn(UpstreamError):
+    """The invocation's time is up, and the rest of its receivers could not be handed to another."""
 
 
 class PostError(UpstreamError):
@@ -201,7 +228,7 @@ _SHOWN_TO_CLIENTS = {
     "misconfigured": "The server is not configured; its log says what is missing.",
     "unavailable": "The server could not reach its store; nothing was sent. Try again in a moment.",
     "partly_delivered": (
-        "The server lost its store while sending; some members have the message, and a repeat would reach them twice."
+        "The server could not finish sending; some members have the message, and a repeat would reach them twice."
     ),
 }
 

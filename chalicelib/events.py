@@ -1,4 +1,4 @@
-"""API Gateway's event -> a frozen Connect, MessageEvent or Disconnect. The only module that knows the shape of events.
+"""API Gateway's event -> a frozen Connect, MessageEvent or Disconnect. The only module that knows their shape.
 
 Absent keys are absent, not null, and the case of headers is the client's
 (https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-integration-requests.html).
@@ -12,16 +12,19 @@ from typing import Any
 
 from .errors import WrongType
 from .jsontext import plain
-from .model import ConnectionId
+from .model import Address, ConnectionId
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """$connect: `connected_at` in ms since 1970, `query` the URL's parameters, free of lone surrogates."""
+    """$connect: `connected_at` in ms since 1970, `query` the URL's parameters, free of lone surrogates, `address` the
+    API that it came to.
+    """
 
     connection_id: ConnectionId
     connected_at: int
     query: Mapping[str, str]
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def connect(event: Mapping[str, Any]) -> Connect:
         connection_id=ConnectionId(context["connectionId"]),
         connected_at=_connected_at(context),
         query={name: plain(value) for name, value in (event.get("queryStringParameters") or {}).items()},
+        address=Address(context["apiId"], context["stage"]),
     )
 
 

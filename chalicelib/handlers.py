@@ -16,18 +16,21 @@ from typing import Any
 
 from chalice.app import WebsocketAPI
 
-from . import aws, events
+from . import events, publishing, store
 from .actions import ACTIONS
-from .broadcast import Broadcast
+from .broadcast import REPLACED_MOST, Broadcast, Result
+from .budget import HANDLER_MS, Budget, LambdaContext
 from .clock import Clock
 from .dialects import BUILT_IN_ACTIONS
-from .errors import ChannelsError, ClientError, ConfigurationError, Misconfigured, to_frame
+from .errors import AlreadySent, ChannelsError, ClientError, ConfigurationError, Misconfigured, to_frame
+from .fanout import Fanout, Sending
 from .jsontext import compact
 from .model import ConnectionId
+from .pacing import Pacer
 from .service import Service
 from .settings import Settings
 from .table import Table
-from .transport import poster
+from .transport import ENDPOINT_VARIABLE, poster
 
 log = logging.getLogger("channels")
 
@@ -36,10 +39,8 @@ _assembling = threading.Lock()
 OK: Mapping[str, Any] = {"statusCode": 200}
 UNAVAILABLE: Mapping[str, Any] = {"statusCode": 500}
 
-STORE_CONNECT_SECONDS = 1
-STORE_ANSWER_SECONDS = 3
-STORE_ATTEMPTS = 4
-STORE_SOCKETS = 256
+STORE_THREADS = 16
+"""For a frame's many joins and leaves, and for the next page of members. They wait for nothing but the store."""
 
 
 def connect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[str, Any]:
@@ -52,11 +53,11 @@ def connect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[st
     return OK
 
 
-def message(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[str, Any]:
+def message(event: Mapping[str, Any], context: Any, websocket_api: WebsocketAPI) -> Mapping[str, Any]:
     """Acts on a frame. Its sender is answered by a post, never by what is returned: Chalice makes no route response."""
     try:
         service = _service(websocket_api)
-        service.message(events.message(event))
+        service.message(events.message(event), Budget.of(context, service.clock.now_ms(), HANDLER_MS))
     except (ClientError, ConfigurationError) as error:
         log.error("frame refused connection=%s cause=%s", _connection_id(event), error)
         with suppress(ChannelsError):
@@ -73,6 +74,66 @@ def disconnect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping
     return OK
 
 
+def publish(event: Any, context: Any, websocket_api: WebsocketAPI) -> Mapping[str, Any]:
+    """Sends what the event asks for, and returns how its posts ended, in this invocation; of messages of SQS, which of
+    them failed. Raises a ChannelsError otherwise, for Lambda to count, to tell the caller, and to try again.
+    """
+    try:
+        service = _service(websocket_api)
+        records = publishing.records(event)
+        if records is not None:
+            failed = [record.id for record in records if not _publish_record(service, record, context, websocket_api)]
+            return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
+        sending = publishing.from_event(event, context.aws_request_id, service.clock.now_ms())
+        return _publish(service, sending, context, websocket_api)
+    except ChannelsError as error:
+        log.error("publish failed request=%s cause=%s", context.aws_request_id, error)
+        raise
+
+
+def _publish_record(
+    service: Service, record: publishing.Record, context: LambdaContext, websocket_api: WebsocketAPI
+) -> bool:
+    try:
+        _publish(service, publishing.from_record(record, service.clock.now_ms()), context, websocket_api)
+    except ChannelsError as error:
+        log.error("publish failed message=%s cause=%s", record.id, error)
+        return False
+    return True
+
+
+def _publish(
+    service: Service, sending: Sending, context: LambdaContext, websocket_api: WebsocketAPI
+) -> Mapping[str, Any]:
+    result, again = Result(), False
+    if _knows_the_way(service, websocket_api):
+        try:
+            result = service.fanout.send(sending, Budget.of(context, service.clock.now_ms()), claim=True)
+        except AlreadySent as error:
+            log.warning("not sent again request=%s cause=%s", context.aws_request_id, error)
+            again = True
+    return {"id": sending.id, **result.counts(), **({"already_sent": True} if again else {})}
+
+
+def _knows_the_way(service: Service, websocket_api: WebsocketAPI) -> bool:
+    """Tells Chalice's API its endpoint, which it learns by itself from API Gateway's events only.
+
+    It is in the environment, or else in the table, where a $connect has left it. False where there has never been one,
+    and so no receiver.
+    """
+    if ENDPOINT_VARIABLE in os.environ:
+        websocket_api.configure("the endpoint", f"of {ENDPOINT_VARIABLE}")
+        return True
+    address = service.address()
+    if address is None:
+        return False
+    try:
+        websocket_api.configure_from_api_id(address.api_id, address.stage)
+    except ValueError as error:
+        raise Misconfigured(f"{error}") from error
+    return True
+
+
 def _connection_id(event: Mapping[str, Any]) -> ConnectionId:
     return ConnectionId(event["requestContext"]["connectionId"])
 
@@ -87,15 +148,11 @@ def _assembled(settings: Settings, websocket_api: WebsocketAPI) -> Service:
     taken = sorted(BUILT_IN_ACTIONS & ACTIONS.keys())
     if taken:
         raise Misconfigured(f"chalicelib/actions registers {taken[0]!r}, which a dialect takes; give it another name.")
-    store = aws.client(
-        "dynamodb",
-        attempts=STORE_ATTEMPTS,
-        connect_seconds=STORE_CONNECT_SECONDS,
-        answer_seconds=STORE_ANSWER_SECONDS,
-        sockets=STORE_SOCKETS,
-    )
     clock = Clock()
-    executor = ThreadPoolExecutor(settings.broadcast_threads, thread_name_prefix="post")
-    table = Table(store, settings.table_name, clock)
-    broadcast = Broadcast(poster(websocket_api), executor, settings.broadcast_threads, clock)
-    return Service(settings, table, broadcast, executor, clock)
+    table = Table(store.connect(), settings.table_name, clock)
+    window = settings.broadcast_threads
+    posters = ThreadPoolExecutor(window * (1 + REPLACED_MOST), thread_name_prefix="post")
+    storers = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+    broadcast = Broadcast(poster(websocket_api), posters, window, settings.broadcast_rate, clock, Pacer(clock))
+    fanout = Fanout(settings, table, broadcast, publishing.Invoke(settings.publish_function), storers, clock)
+    return Service(fanout, storers)

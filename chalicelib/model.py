@@ -6,13 +6,16 @@ Knows no protocol, no key and no AWS. Everything else imports from here; this mo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NewType, TypeAlias
+from typing import Any, NamedTuple, NewType, TypeAlias
 
 ConnectionId = NewType("ConnectionId", str)
 """API Gateway's name for an open WebSocket: 16 characters, never used again after it closed."""
 
 ChannelName = NewType("ChannelName", str)
 """A channel, as its clients call it: any Unicode string, the empty one and lone surrogates included."""
+
+Position = NewType("Position", str)
+"""Where a member stands among its channel's members, which are in the order of a hash of their connection's ids."""
 
 JSON: TypeAlias = Any
 """A value that came out of, or goes into, JSON text: str, int, float, bool, None, or a list or dict of these."""
@@ -34,6 +37,20 @@ class Member:
     joined_at: int
 
 
+class KeyRange(NamedTuple):
+    """A part of a channel's members: those after one position, up to and including another; without them, all."""
+
+    after: Position | None = None
+    up_to: Position | None = None
+
+
+class Address(NamedTuple):
+    """Where connections are posted to: API Gateway's id of the WebSocket API, and its stage."""
+
+    api_id: str
+    stage: str
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """A connection's own record.
@@ -52,11 +69,11 @@ class Message:
     """What a publish sends to a channel, before it is encoded for anyone.
 
     `dialect` is the one it was published in, `body` the text or JSON value that was published; `at` is in ms since
-    1970.
+    1970. `sender` is None where a backend published.
     """
 
     channel: ChannelName
     body: JSON
     dialect: str
-    sender: ConnectionId
+    sender: ConnectionId | None
     at: int

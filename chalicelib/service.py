@@ -6,22 +6,21 @@ Knows no event format, no frame text, no key and no AWS request.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from itertools import chain
 from typing import TypeVar
 
 from . import dialects, rendezvous
 from .actions import ACTIONS
-from .broadcast import Broadcast, Delivery, Result
-from .clock import Clock
-from .dialects import Encoded, Frame, Join, Leave, Publish, Reply, Run
-from .errors import ClientError, NoHomeChannel, PartlyDelivered, Superseded, UnknownAction, UpstreamError, to_frame
+from .broadcast import Delivery, Result
+from .budget import Budget
+from .dialects import Frame, Join, Leave, Publish, Reply, Run
+from .errors import ClientError, NoHomeChannel, Superseded, UnknownAction, UpstreamError, to_frame
 from .events import Connect, Disconnect, MessageEvent
+from .fanout import Fanout, Sending
 from .jsontext import compact
-from .model import JSON, TEXT, ChannelName, ConnectionId, Member, Message
-from .settings import Settings
-from .table import Page, Table
+from .model import JSON, TEXT, Address, ChannelName, ConnectionId, Message
 
 T = TypeVar("T")
 
@@ -35,16 +34,19 @@ WRITES_AT_ONCE = 8
 
 
 class Service:
-    """The rules over a table and a broadcast. Safe to use from several threads."""
+    """The rules over a table, a broadcast and a fan-out; `writers` are threads for a frame's many joins and leaves.
 
-    def __init__(
-        self, settings: Settings, table: Table, broadcast: Broadcast, executor: Executor, clock: Clock
-    ) -> None:
-        self.settings = settings
-        self.table = table
-        self.broadcast = broadcast
-        self._executor = executor
-        self.clock = clock
+    Safe to use from several threads.
+    """
+
+    def __init__(self, fanout: Fanout, writers: Executor) -> None:
+        self.fanout = fanout
+        self.settings = fanout.settings
+        self.table = fanout.table
+        self.broadcast = fanout.broadcast
+        self.clock = fanout.clock
+        self._writers = writers
+        self._remembered: Address | None = None
 
     def connect(self, event: Connect) -> None:
         """Records the connection and makes it a member of its home channel: `HOME_CHANNEL`, or ?room= / ?channel= of
@@ -54,8 +56,17 @@ class Service:
         """
         named = [event.query[name] for name in ROOM_PARAMETERS if name in event.query]
         home = (ChannelName(named[0]) if named[0] else None) if named else self.settings.home_channel
-        self.table.connect(event.connection_id, event.connected_at, home)
+        # Once in this process: the publish function finds its way by it.
+        address = None if event.address == self._remembered else event.address
+        self.table.connect(event.connection_id, event.connected_at, home, address)
+        self._remembered = event.address
         log.info("connected connection=%s", event.connection_id)
+
+    def address(self) -> Address | None:
+        """Where connections are posted to, as a connect has told this process or the table. Raises StoreError."""
+        if self._remembered is None:
+            self._remembered = self.table.address()
+        return self._remembered
 
     def disconnect(self, event: Disconnect) -> None:
         """Removes all that the connection has. Raises StoreError."""
@@ -68,14 +79,14 @@ class Service:
             removed,
         )
 
-    def message(self, event: MessageEvent) -> None:
-        """Acts on a frame. Whatever goes wrong is answered with an error frame; nothing is raised."""
+    def message(self, event: MessageEvent, budget: Budget) -> None:
+        """Acts on a frame, in time. Whatever goes wrong is answered with an error frame; nothing is raised."""
         request_id = None
         try:
             frame, decoder = dialects.route(event.body)
             request_id = frame.id
             for command in decoder(frame, event.connection_id):
-                self._carry_out(command, frame, event)
+                self._carry_out(command, frame, event, budget)
         except ClientError as error:
             self.reply(event.connection_id, to_frame(error, request_id))
         except Exception as error:
@@ -117,49 +128,27 @@ class Service:
             raise NoHomeChannel
         return connection.home
 
-    def publish(self, publish: Publish, event: MessageEvent) -> Result:
+    def publish(self, publish: Publish, event: MessageEvent, budget: Budget) -> Result:
         """Sends a message to a channel's members, each in its own dialect.
 
         Raises TooLarge before anything is sent, StoreError if nothing was sent, PartlyDelivered if something was.
         """
-        channel = self.home_of(event.connection_id) if publish.channel is None else publish.channel
+        sender_id = event.connection_id
+        channel = self.home_of(sender_id) if publish.channel is None else publish.channel
         sender = None
         if publish.after_join:
             sender = rendezvous.await_membership(
-                self.table, self.clock, channel, event.connection_id, self.settings.rendezvous_ms
+                self.table, self.clock, channel, sender_id, self.settings.rendezvous_ms
             )
-        pages = self.table.members(channel)
-        first = next(pages)
-        message = Message(channel, publish.body, publish.dialect, event.connection_id, event.at)
-        encoded = Encoded(message, first.channel_size)
-        result = self.broadcast.send(
-            self._deliveries(chain((first,), pages), encoded, publish, event.connection_id, sender),
-            prune=lambda connection_ids: self.table.prune(channel, connection_ids),
+        sending = Sending(
+            secrets.token_hex(8),
+            Message(channel, publish.body, publish.dialect, sender_id, event.at),
+            exclude=frozenset() if publish.to_sender else frozenset((sender_id,)),
+            announcer=sender if publish.announces else None,
         )
-        log.debug("published connection=%s result=%s", event.connection_id, result)
-        if result.interrupted is not None:
-            raise PartlyDelivered("Query", str(result.interrupted)) from result.interrupted
-        return result
+        return self.fanout.send(sending, budget)
 
-    def _deliveries(
-        self,
-        pages: Iterator[Page],
-        encoded: Encoded,
-        publish: Publish,
-        sender_id: ConnectionId,
-        sender: Member | None,
-    ) -> Iterator[Delivery]:
-        for page in pages:
-            for member in page.members:
-                if publish.to_sender or member.connection_id != sender_id:
-                    yield Delivery(
-                        member.connection_id,
-                        encoded.text_for(member.dialect),
-                        member.joined_at,
-                        rendezvous.announce_at(sender, member) if publish.announces else 0,
-                    )
-
-    def _carry_out(self, command: dialects.Command, frame: Frame, event: MessageEvent) -> None:
+    def _carry_out(self, command: dialects.Command, frame: Frame, event: MessageEvent, budget: Budget) -> None:
         match command:
             case Reply(text):
                 self.reply_text(event.connection_id, text)
@@ -174,18 +163,18 @@ class Service:
                 self.leave(channels, event)
                 self._reply_if(answer, event)
             case Publish():
-                result = self.publish(command, event)
+                result = self.publish(command, event, budget)
                 if command.ack:
                     self._acknowledge(result, frame, event)
             case Run(name):
-                self._run(name, frame, event)
+                self._run(name, frame, event, budget)
 
-    def _run(self, name: str, frame: Frame, event: MessageEvent) -> None:
+    def _run(self, name: str, frame: Frame, event: MessageEvent, budget: Budget) -> None:
         if name not in ACTIONS:
             known = tuple(sorted({*dialects.BUILT_IN_ACTIONS, *ACTIONS}))
             raise UnknownAction("action", name, known)
         wants_ack = frame.flag("ack")
-        call = _Call(self, frame, event)
+        call = _Call(self, frame, event, budget)
         ACTIONS[name](call)
         if wants_ack:
             self._acknowledge(call.result, frame, event)
@@ -202,10 +191,12 @@ class Service:
         if len(channels) == 1:
             return [act(channels[0])]
         slices = (channels[start : start + WRITES_AT_ONCE] for start in range(0, len(channels), WRITES_AT_ONCE))
-        return [result for some in slices for result in self._executor.map(act, some)]
+        return [result for some in slices for result in self._writers.map(act, some)]
 
     def _acknowledge(self, result: Result, frame: Frame, event: MessageEvent) -> None:
         ack = {"type": "ack", "delivered": result.delivered, "stale": result.stale}
+        failed = result.not_open + result.throttled + result.failed
+        ack |= {name: number for name, number in (("failed", failed), ("handed_on", result.handed_on)) if number}
         self.reply(event.connection_id, frame.answer(ack))
 
     def _reply_if(self, text: str | None, event: MessageEvent) -> None:
@@ -225,19 +216,21 @@ def _ack_text(ack: JSON) -> str | None:
 class _Call:
     """One run of a custom action (actions.Call)."""
 
-    def __init__(self, service: Service, frame: Frame, event: MessageEvent) -> None:
+    def __init__(self, service: Service, frame: Frame, event: MessageEvent, budget: Budget) -> None:
         self.frame = frame
         self.sender = event.connection_id
         self.result = Result()
         self._service = service
         self._event = event
+        self._budget = budget
 
     def channel(self, field: str = "channel") -> ChannelName:
         named = self.frame.channel(field)
         return self._service.home_of(self.sender) if named is None else named
 
     def publish(self, channel: ChannelName, body: JSON, *, to_sender: bool = False) -> None:
-        self.result.add(self._service.publish(Publish(channel, body, "actions", to_sender), self._event))
+        publish = Publish(channel, body, "actions", to_sender)
+        self.result.add(self._service.publish(publish, self._event, self._budget))
 
     def reply(self, body: JSON) -> None:
         text = compact(self.frame.answer(body) if isinstance(body, dict) else body)

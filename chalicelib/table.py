@@ -1,9 +1,11 @@
-"""The channel table: who is in which channel. The only module that knows DynamoDB's keys and requests.
+"""The channel table: who is in which channel. The only module that knows its keys and attributes.
 
     item         channel (partition key)   member (sort key)          attributes, beside connection_id and expires_at
     membership   the channel's key         {bucket}#{connection_id}   dialect, joined_at, at, at_home?, name (if hashed)
     tombstone    the channel's key         {bucket}#{connection_id}   at
     connection   @connection#{id}          @                          connected_at, home?, at_home?
+    claim        @claim#{message id}       @{range's start}           owner
+    address      @address                  @                          api_id, stage  (neither connection_id nor expiry)
 
 The index `by_connection` (connection_id, channel) finds all that a connection has, whatever the size of the table:
 there is no Scan. `bucket` is two hex digits of a hash, because connection ids begin with a clock: without it, the
@@ -15,28 +17,26 @@ overwrites only what is older, and a leave that finds nothing to delete leaves a
 overtaken. A tie keeps the member.
 
 `at_home` marks the membership that connecting made, and the record of a connection that still has it.
+
+A claim says that a key range of a message's receivers is being sent to, so that no other run sends to it again. The
+address is the way to the connections, for functions that API Gateway does not tell it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from botocore.exceptions import BotoCoreError, ClientError
+from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
-from .errors import StoreError
-from .limits import BATCH_WRITE_ITEMS, CONNECTION_SECONDS
-from .model import TEXT, ChannelName, Connection, ConnectionId, Member
+from .limits import CONNECTION_SECONDS
+from .model import TEXT, Address, ChannelName, Connection, ConnectionId, KeyRange, Member, Position
+from .store import Store
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-T = TypeVar("T")
 
 INDEX = "by_connection"
 
@@ -54,33 +54,46 @@ EXPIRY_SECONDS = CONNECTION_SECONDS + 600
 TOMBSTONE_SECONDS = 60
 """How long a leave waits for a join that it has overtaken; API Gateway gives up on a Lambda after 29 s."""
 
-BATCH_ATTEMPTS = 8
-"""How often what DynamoDB left unprocessed is sent, with full jitter up to 50 ms doubling: about 6 s at most."""
+CLAIM_SECONDS = 86_400
+"""How long a claim is kept: Lambda tries an asynchronous invocation again for 6 hours
+(https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html).
+"""
+
+PAGE_MEMBERS = 1_000
+"""Members in one page. DynamoDB would give 7,000, and the first of them would wait until all are read and decoded."""
 
 _BUCKETS = 256
-_RECORD = "@"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a channel's members, and how many the channel has: exact if all fit one page, else an estimate."""
+    """Some of the members that were asked for, and how many there are in all: exact if they fit one page, else an
+    estimate. `last` is the position up to which members were read; None at the end.
+    """
 
     members: Sequence[Member]
-    channel_size: int
+    size: int
+    last: Position | None
 
 
 class Table:
     """The table of that name. Every method raises StoreError when DynamoDB fails, its client's retries included."""
 
     def __init__(self, client: DynamoDBClient, name: str, clock: Clock) -> None:
-        self._client = client
-        self._name = name
+        self._store = Store(client, name, clock)
         self._clock = clock
 
     # --- connections
 
-    def connect(self, connection_id: ConnectionId, connected_at: int, home: ChannelName | None) -> None:
-        """Writes the connection's record and, where it has a home channel, its membership there. Items written: 1 or 2.
+    def connect(
+        self,
+        connection_id: ConnectionId,
+        connected_at: int,
+        home: ChannelName | None,
+        address: Address | None = None,
+    ) -> None:
+        """Writes the connection's record and, where it has a home channel, its membership there. Items written: 1 or 2,
+        and one more where the address is to be remembered.
 
         `home` is UTF-8 without lone surrogates (events.connect and Settings see to it): the record holds the name
         itself.
@@ -103,11 +116,13 @@ class Table:
                 "at_home": {"BOOL": True},
             }
             items.append(_membership_key(home, connection_id) | membership | _name_beside(home))
-        self._write([{"PutRequest": {"Item": item}} for item in items])
+        if address is not None:
+            items.append({**_ADDRESS_KEY, "api_id": _s(address.api_id), "stage": _s(address.stage)})
+        self._store.put_all(items)
 
     def connection(self, connection_id: ConnectionId) -> Connection | None:
         """The connection's record, read consistently."""
-        item = self._get(_record_key(connection_id), "home, at_home")
+        item = self._store.get(_record_key(connection_id), "home, at_home")
         if item is None:
             return None
         home = ChannelName(item["home"]["S"]) if "home" in item else None
@@ -115,16 +130,12 @@ class Table:
 
     def leave_home(self, connection_id: ConnectionId, home: ChannelName) -> None:
         """Ends the membership that connecting made, unless a join has made it its own, and says so in the record."""
-        self._conditionally(
-            self._client.delete_item,
-            TableName=self._name,
+        self._store.delete(
             Key=_membership_key(home, connection_id),
             ConditionExpression="attribute_exists(at_home)",
         )
         # Without its condition this would make a record anew, without an expiry, of a connection that has just gone.
-        self._conditionally(
-            self._client.update_item,
-            TableName=self._name,
+        self._store.update(
             Key=_record_key(connection_id),
             UpdateExpression="REMOVE at_home",
             ConditionExpression="attribute_exists(at_home)",
@@ -135,14 +146,19 @@ class Table:
 
         The index lags the table by milliseconds. A membership written just before may stay; a 410 or TTL ends it.
         """
-        pages = self._pages(
+        pages = self._store.pages(
             IndexName=INDEX,
             KeyConditionExpression="connection_id = :id",
             ExpressionAttributeNames={"#member": "member"},
             ExpressionAttributeValues={":id": _s(connection_id)},
             ProjectionExpression="channel, #member",
         )
-        return self._delete(item for page in pages for item in page["Items"])
+        return self._store.delete_all(item for page in pages for item in page["Items"])
+
+    def address(self) -> Address | None:
+        """Where connections are posted to; None where there has never been one."""
+        item = self._store.get(_ADDRESS_KEY, "api_id, stage")
+        return None if item is None else Address(item["api_id"]["S"], item["stage"]["S"])
 
     # --- memberships
 
@@ -160,9 +176,7 @@ class Table:
             "expires_at": _n(_expiry(connected_at)),
         } | _name_beside(channel)
         joined_at = self._clock.now_ms()
-        written = self._conditionally(
-            self._client.update_item,
-            TableName=self._name,
+        written = self._store.update(
             Key=_membership_key(channel, connection_id),
             UpdateExpression="SET joined_at = if_not_exists(joined_at, :joined_at), "
             + ", ".join(f"#{name} = :{name}" for name in assignments)
@@ -177,9 +191,7 @@ class Table:
     def leave(self, channel: ChannelName, connection_id: ConnectionId, at: int) -> None:
         """Ends a membership that is older than `at` (ms). Items written: 1."""
         key = _membership_key(channel, connection_id)
-        deleted = self._conditionally(
-            self._client.delete_item,
-            TableName=self._name,
+        deleted = self._store.delete(
             Key=key,
             ConditionExpression="attribute_exists(joined_at) AND #at < :at",
             ExpressionAttributeNames={"#at": "at"},
@@ -191,9 +203,7 @@ class Table:
                 "at": _n(at),
                 "expires_at": _n(self._clock.now_ms() // 1_000 + TOMBSTONE_SECONDS),
             }
-            self._conditionally(
-                self._client.put_item,
-                TableName=self._name,
+            self._store.put(
                 Item=key | tombstone,
                 ConditionExpression="attribute_not_exists(#at) OR #at < :at",
                 ExpressionAttributeNames={"#at": "at"},
@@ -202,110 +212,62 @@ class Table:
 
     def membership(self, channel: ChannelName, connection_id: ConnectionId) -> Member | None:
         """The connection's own membership, by its key and read consistently."""
-        item = self._get(_membership_key(channel, connection_id), _MEMBER_ATTRIBUTES)
-        return self._member(item) if item else None
+        item = self._store.get(
+            _membership_key(channel, connection_id), f"{_MEMBER_ATTRIBUTES}, expires_at", _MEMBER_NAMES
+        )
+        if item is None or "joined_at" not in item or int(item["expires_at"]["N"]) <= self._now_s():
+            return None
+        return _member(item)
 
-    def members(self, channel: ChannelName) -> Iterator[Page]:
-        """The channel's members as of now, page by page (1 MB, about 7,000 each): one consistent Query a page.
+    def members(self, channel: ChannelName, within: KeyRange = KeyRange()) -> Iterator[Page]:  # noqa: B008  it is frozen
+        """The channel's members within that range as of now, page by page: one consistent Query a page.
 
-        Members whose TTL has passed are left out, since deletion by TTL may lag by days. Of a channel without members:
-        one empty page.
+        Members whose TTL has passed are left out, since deletion by TTL may lag by days. Of no members: one empty page.
         """
+        condition, values = "channel = :channel", {":channel": _s(_channel_key(channel))}
+        if within.up_to is not None:
+            condition, values[":up_to"] = f"{condition} AND #member <= :up_to", _s(within.up_to)
         size: int | None = None
-        for page in self._pages(
-            KeyConditionExpression="channel = :channel",
-            ExpressionAttributeNames={"#member": "member"},
-            ExpressionAttributeValues={":channel": _s(_channel_key(channel))},
+        for page in self._store.pages(
+            after=None if within.after is None else _key(channel, within.after),
+            KeyConditionExpression=condition,
+            FilterExpression="attribute_exists(joined_at) AND expires_at > :now",
+            ExpressionAttributeNames=_MEMBER_NAMES,
+            ExpressionAttributeValues={**values, ":now": _n(self._now_s())},
             ProjectionExpression=_MEMBER_ATTRIBUTES,
             ConsistentRead=True,
+            Limit=PAGE_MEMBERS,
         ):
-            members = [member for item in page["Items"] if (member := self._member(item))]
+            members = [_member(item) for item in page["Items"]]
+            key = page.get("LastEvaluatedKey")
+            last = Position(key["member"]["S"]) if key else None
             if size is None:
-                size = _estimated_size(len(members), page.get("LastEvaluatedKey"))
-            yield Page(members, size)
+                size = _estimated_size(len(members), within, last)
+            yield Page(members, size, last)
 
     def prune(self, channel: ChannelName, connection_ids: Iterable[ConnectionId]) -> None:
         """Deletes the memberships of connections that are gone. Their ids are never used again, so no condition is
         needed.
         """
-        self._delete(_membership_key(channel, connection_id) for connection_id in connection_ids)
+        self._store.delete_all(_membership_key(channel, connection_id) for connection_id in connection_ids)
 
-    def _member(self, item: Mapping[str, Any]) -> Member | None:
-        if "joined_at" not in item or int(item["expires_at"]["N"]) * 1_000 <= self._clock.now_ms():
-            return None
-        _bucket, _, connection_id = item["member"]["S"].partition("#")
-        return Member(ConnectionId(connection_id), item["dialect"]["S"], int(item["joined_at"]["N"]))
+    def claim(self, message_id: str, start: Position | None) -> bool:
+        """Whether it is for the caller to send that message to the members from `start` on: true for one of all runs
+        that ever ask, within a day.
+        """
+        owner = secrets.token_hex(8)
+        key = {"channel": _s(f"@claim#{message_id}"), "member": _s(f"@{start or ''}")}
+        if self._store.put(
+            Item=key | {"owner": _s(owner), "expires_at": _n(self._now_s() + CLAIM_SECONDS)},
+            ConditionExpression="attribute_not_exists(channel)",
+        ):
+            return True
+        # Its own claim, if the request was written, its answer lost, and the request repeated by the client.
+        item = self._store.get(key, "#owner", {"#owner": "owner"})
+        return item is not None and item["owner"]["S"] == owner
 
-    # --- requests
-
-    def _get(self, key: Mapping[str, Any], attributes: str) -> Mapping[str, Any] | None:
-        names = {"ExpressionAttributeNames": {"#member": "member"}} if "#member" in attributes else {}
-        response = self._call(
-            self._client.get_item,
-            TableName=self._name,
-            Key=key,
-            ConsistentRead=True,
-            ProjectionExpression=attributes,
-            **names,
-        )
-        item: Mapping[str, Any] | None = response.get("Item")
-        return item
-
-    def _pages(self, **query: Any) -> Iterator[Mapping[str, Any]]:
-        start: dict[str, Any] = {}
-        while True:
-            page = self._call(self._client.query, TableName=self._name, **query, **start)
-            yield page
-            if "LastEvaluatedKey" not in page:
-                return
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-
-    def _delete(self, keys: Iterable[Mapping[str, Any]]) -> int:
-        return self._write({"DeleteRequest": {"Key": key}} for key in keys)
-
-    def _write(self, requests: Iterable[Mapping[str, Any]]) -> int:
-        """Sends `requests` in batches until all are processed; returns how many there were."""
-        count = 0
-        requests = iter(requests)
-        while batch := list(islice(requests, BATCH_WRITE_ITEMS)):
-            count += len(batch)
-            for attempt in range(BATCH_ATTEMPTS):
-                self._clock.sleep(random.uniform(0, 50 * 2 ** (attempt - 1)) if attempt else 0)  # noqa: S311
-                response = self._call(self._client.batch_write_item, RequestItems={self._name: batch})
-                batch = [*response.get("UnprocessedItems", {}).get(self._name, [])]
-                if not batch:
-                    break
-            else:
-                raise StoreError(
-                    "BatchWriteItem", f"{len(batch)} items still unprocessed after {BATCH_ATTEMPTS} attempts"
-                )
-        return count
-
-    def _conditionally(self, request: Callable[..., Any], **arguments: Any) -> bool:
-        """Whether the request's condition held."""
-        try:
-            request(**arguments)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                return False
-            raise _store_error(error) from error
-        except BotoCoreError as error:
-            raise _store_error(error) from error
-        return True
-
-    def _call(self, request: Callable[..., T], **arguments: Any) -> T:
-        try:
-            return request(**arguments)
-        except (ClientError, BotoCoreError) as error:
-            raise _store_error(error) from error
-
-
-def _store_error(error: ClientError | BotoCoreError) -> StoreError:
-    if isinstance(error, ClientError):
-        return StoreError(
-            error.operation_name, f"{error.response['Error']['Code']}: {error.response['Error']['Message']}"
-        )
-    return StoreError("DynamoDB", str(error))
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1_000
 
 
 def _s(text: str) -> dict[str, str]:
@@ -316,7 +278,15 @@ def _n(number: int) -> dict[str, str]:
     return {"N": str(number)}
 
 
-_MEMBER_ATTRIBUTES = "#member, dialect, joined_at, expires_at"
+_MEMBER_ATTRIBUTES = "#member, dialect, joined_at"
+_MEMBER_NAMES = {"#member": "member"}
+
+_ADDRESS_KEY: Mapping[str, Any] = {"channel": _s("@address"), "member": _s("@")}
+
+
+def _member(item: Mapping[str, Any]) -> Member:
+    _bucket, _, connection_id = item["member"]["S"].partition("#")
+    return Member(ConnectionId(connection_id), item["dialect"]["S"], int(item["joined_at"]["N"]))
 
 
 def _expiry(connected_at: int) -> int:
@@ -324,12 +294,32 @@ def _expiry(connected_at: int) -> int:
 
 
 def _record_key(connection_id: ConnectionId) -> dict[str, Any]:
-    return {"channel": _s(f"@connection#{connection_id}"), "member": _s(_RECORD)}
+    return {"channel": _s(f"@connection#{connection_id}"), "member": _s("@")}
+
+
+def position_of(connection_id: ConnectionId) -> Position:
+    """Where that connection stands in every channel it is a member of."""
+    bucket = hashlib.sha256(connection_id.encode()).hexdigest()[:2]
+    return Position(f"{bucket}#{connection_id}")
+
+
+def cut(within: KeyRange, after: Position, parts: int) -> list[KeyRange]:
+    """`within` in ranges of about as many members each, `parts` of them at most, the first of which reaches beyond
+    `after`. Together they are `within`, and none overlaps another.
+    """
+    first, end = _bucket(after) + 1, _BUCKETS if within.up_to is None else _bucket(within.up_to)
+    buckets = sorted({first + (end - first) * part // parts for part in range(1, parts)} - {end}) if first < end else []
+    # '$' comes just after '#': the last position before the next bucket.
+    ends = [Position(f"{bucket - 1:02x}$") for bucket in buckets]
+    return [KeyRange(*pair) for pair in zip([within.after, *ends], [*ends, within.up_to], strict=True)]
 
 
 def _membership_key(channel: ChannelName, connection_id: ConnectionId) -> dict[str, Any]:
-    bucket = hashlib.sha256(connection_id.encode()).hexdigest()[:2]
-    return {"channel": _s(_channel_key(channel)), "member": _s(f"{bucket}#{connection_id}")}
+    return _key(channel, position_of(connection_id))
+
+
+def _key(channel: ChannelName, position: Position) -> dict[str, Any]:
+    return {"channel": _s(_channel_key(channel)), "member": _s(position)}
 
 
 def _is_plain(channel: ChannelName) -> bool:
@@ -357,9 +347,15 @@ def _name_beside(channel: ChannelName) -> dict[str, Any]:
     return {"name": _s(channel[:STORED_NAME_CHARACTERS].encode("utf-8", "backslashreplace").decode())}
 
 
-def _estimated_size(counted: int, last_key: Mapping[str, Any] | None) -> int:
+def _estimated_size(counted: int, within: KeyRange, last: Position | None) -> int:
     """How many members there are if the rest is spread as the first page was: uniformly over the buckets."""
-    if last_key is None:
+    if last is None:
         return counted
-    bucket = int(last_key["member"]["S"][:2], 16)
-    return round(counted * _BUCKETS / (bucket + 0.5))
+    start = 0 if within.after is None else _bucket(within.after) + 0.5
+    end = _BUCKETS if within.up_to is None else _bucket(within.up_to) + 1
+    read = max(_bucket(last) + 0.5 - start, 0.5)
+    return round(counted * max((end - start) / read, 1))
+
+
+def _bucket(position: Position) -> int:
+    return int(position[:2], 16)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from chalicelib.budget import Budget
 from chalicelib.clock import Clock
 from chalicelib.errors import ConnectionGone, PostError, PostFailed
 from chalicelib.limits import MESSAGE_BYTES
@@ -31,8 +32,14 @@ class FakeClock(Clock):
     def now_ms(self) -> int:
         return self.now
 
+    def elapsed_ms(self) -> float:
+        return float(self.now)
+
     def sleep(self, milliseconds: float) -> None:
         self.now += max(0, round(milliseconds))
+
+
+ENDLESS = Budget(float("inf"), float("inf"))
 
 
 class FakeGateway:

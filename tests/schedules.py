@@ -119,6 +119,9 @@ class WorldClock(Clock):
     def now_ms(self) -> int:
         return self._world.now + self._world.skews_ms[getcurrent()]
 
+    def elapsed_ms(self) -> float:
+        return float(self._world.now)
+
     def sleep(self, milliseconds: float) -> None:
         self._world.give_way(self._world.now + max(0, round(milliseconds)))
 

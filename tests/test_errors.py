@@ -31,7 +31,7 @@ def test_a_client_error_speaks_for_itself() -> None:
     assert to_frame(errors.MissingField("channel", "a string")) == {
         "type": "error",
         "code": "missing_field",
-        "message": "The frame has no 'channel'; expected a string.",
+        "message": "'channel' is missing; expected a string.",
     }
 
 

@@ -4,14 +4,14 @@ import pytest
 
 from chalicelib import events
 from chalicelib.errors import WrongType
-from chalicelib.model import ConnectionId
+from chalicelib.model import Address, ConnectionId
 
 from .captured import event
 
 
 def test_a_connect_event_gives_the_connection_its_time_and_its_query() -> None:
     assert events.connect(event("connect")) == events.Connect(
-        ConnectionId("IU3kkeN4IAMCJwA="), 1689794896145, {"room": "lobby"}
+        ConnectionId("IU3kkeN4IAMCJwA="), 1689794896145, {"room": "lobby"}, Address("a1b2c3d4e5", "api")
     )
 
 

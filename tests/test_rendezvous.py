@@ -11,13 +11,15 @@ import pytest
 from chalicelib import rendezvous
 from chalicelib.broadcast import Broadcast
 from chalicelib.events import MessageEvent
+from chalicelib.fanout import Fanout
 from chalicelib.model import ChannelName, ConnectionId, Member
+from chalicelib.pacing import Pacer
 from chalicelib.rendezvous import ANNOUNCE_DELAY_MS, announce_at
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.table import Table
 
-from .fakes import NOW, FakeClock, InlineExecutor
+from .fakes import ENDLESS, NOW, FakeClock, InlineExecutor
 from .schedules import TABLE, World, WorldClock, WorldStore, every_schedule, make_table, some_schedules
 
 A, B = ConnectionId("IU3kkeN4IAMCJwA="), ConnectionId("IU3kkeN4IAMCJwB=")
@@ -38,15 +40,16 @@ class Pair:
         self.encrypted = encrypted
         self.announced: dict[tuple[str, str], list[int]] = {}
         clock, executor = WorldClock(world), InlineExecutor()
-        broadcast = Broadcast(self.deliver, executor, 4, clock)
+        broadcast = Broadcast(self.deliver, executor, 4, 8_000, clock, Pacer(clock))
         table = Table(WorldStore(world), TABLE, clock)  # type: ignore[arg-type]
-        self.service = Service(Settings(TABLE, None), table, broadcast, executor, clock)
+        fanout = Fanout(Settings(TABLE, None), table, broadcast, lambda _rest: None, executor, clock)
+        self.service = Service(fanout, executor)
         for sender, skew in ((A, skew_ms), (B, -skew_ms)):
             subscribe = {"type": "subscribe", "topics": [self.room]}
             announce = {"type": "publish", "topic": self.room, "data": self.announce_of(sender)}
             for frame in (subscribe, announce):
                 event = MessageEvent(sender, NOW, NOW, "", json.dumps(frame))
-                world.add(lambda event=event: self.service.message(event), skew)  # type: ignore[misc]
+                world.add(lambda event=event: self.service.message(event, ENDLESS), skew)  # type: ignore[misc]
 
     def announce_of(self, sender: ConnectionId) -> object:
         if self.encrypted:

@@ -115,7 +115,7 @@ def test_no_ack_comes_before_the_write(world: World, monkeypatch: pytest.MonkeyP
         steps.append("acked")
         post(connection_id, text)
 
-    monkeypatch.setattr(world.service.broadcast, "_post", posting)
+    monkeypatch.setattr(world.gateway, "post", posting)
     world.connect("a")
     world.send("a", {"action": "joinchannel", "channel": "news"})
     assert steps == ["written", "acked"]
@@ -351,7 +351,7 @@ class Pool(ThreadPoolExecutor):
 def test_two_thousand_topics_in_one_subscribe_are_two_thousand_memberships(world: World) -> None:
     world.connect("page", room="")
     with Pool() as executor:
-        world.service._executor = executor
+        world.service._writers = executor
         world.send("page", {"type": "subscribe", "topics": [f"doc {n}" for n in range(2_000)]})
     assert world.received("page") == []
     assert len(world.items()) == 2_001

@@ -14,7 +14,7 @@ from chalicelib.actions import Call
 from chalicelib.broadcast import YOUNG_MS
 from chalicelib.errors import ConnectionGone, StoreError
 from chalicelib.limits import MESSAGE_BYTES
-from chalicelib.model import ChannelName
+from chalicelib.model import ChannelName, KeyRange
 from chalicelib.table import Page, Table
 
 from .conftest import Requests
@@ -110,8 +110,8 @@ def test_an_action_that_fails_is_told_to_the_client_and_its_cause_to_the_log(
 def test_a_store_that_fails_in_mid_broadcast_is_told_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     members = Table.members
 
-    def half(table: Table, channel: ChannelName) -> Iterator[Page]:
-        yield from members(table, channel)
+    def half(table: Table, channel: ChannelName, within: KeyRange) -> Iterator[Page]:
+        yield from members(table, channel, within)
         raise StoreError("Query", "down")
 
     world.connect("a", "b")

@@ -11,7 +11,13 @@ from chalicelib.settings import Settings
 
 def test_a_table_name_is_all_that_must_be_set() -> None:
     assert Settings.from_env({"TABLE_NAME": "channels"}) == Settings(
-        table_name="channels", home_channel=ChannelName("default"), rendezvous_ms=3_000, broadcast_threads=32
+        table_name="channels",
+        home_channel=ChannelName("default"),
+        rendezvous_ms=3_000,
+        broadcast_threads=128,
+        broadcast_rate=8_000,
+        invocation_rate=10_000,
+        publish_function=None,
     )
 
 
@@ -28,19 +34,32 @@ def test_an_empty_home_channel_is_none() -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    env = {"TABLE_NAME": "t", "HOME_CHANNEL": "lobby", "RENDEZVOUS_MS": "0", "BROADCAST_THREADS": "512"}
-    assert Settings.from_env(env) == Settings("t", ChannelName("lobby"), 0, 512)
+    env = {
+        "TABLE_NAME": "t",
+        "HOME_CHANNEL": "lobby",
+        "RENDEZVOUS_MS": "0",
+        "BROADCAST_THREADS": "256",
+        "BROADCAST_RATE": "40000",
+        "INVOCATION_RATE": "5000",
+        "PUBLISH_FUNCTION": "channels-dev-publish",
+    }
+    assert Settings.from_env(env) == Settings("t", ChannelName("lobby"), 0, 256, 40_000, 5_000, "channels-dev-publish")
 
 
-@pytest.mark.parametrize("value", ["0", "513", "-1", "1.5", "ten", " 8", "1_0", "٣", "9" * 5_000])
+@pytest.mark.parametrize("value", ["0", "257", "-1", "1.5", "ten", " 8", "1_0", "٣", "9" * 5_000])
 def test_a_number_out_of_range_says_what_was_expected_and_what_came(value: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
         Settings.from_env({"TABLE_NAME": "t", "BROADCAST_THREADS": value})
-    assert "BROADCAST_THREADS must be a whole number from 1 to 512" in str(raised.value)
+    assert "BROADCAST_THREADS must be a whole number from 1 to 256" in str(raised.value)
     assert len(str(raised.value)) < 250
 
 
-@given(st.dictionaries(st.sampled_from(["TABLE_NAME", "HOME_CHANNEL", "RENDEZVOUS_MS"]), st.text()))
+@given(
+    st.dictionaries(
+        st.sampled_from(["TABLE_NAME", "HOME_CHANNEL", "RENDEZVOUS_MS", "BROADCAST_RATE", "PUBLISH_FUNCTION"]),
+        st.text(),
+    )
+)
 def test_any_environment_gives_settings_or_a_configuration_error(env: dict[str, str]) -> None:
     try:
         settings = Settings.from_env(env)

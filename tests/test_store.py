@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 
 from chalicelib.errors import StoreError
 from chalicelib.model import ChannelName, ConnectionId
-from chalicelib.table import BATCH_ATTEMPTS, Table
+from chalicelib.store import BATCH_ATTEMPTS
+from chalicelib.table import Table
 
 from .conftest import dynamodb_client
 from .fakes import NOW, FakeClock

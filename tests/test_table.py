@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.model import ChannelName, Connection, ConnectionId, Member
+from chalicelib.model import ChannelName, Connection, ConnectionId, KeyRange, Member, Position
 from chalicelib.table import (
     EXPIRY_SECONDS,
     STORED_NAME_CHARACTERS,
@@ -193,15 +193,15 @@ def test_members_come_page_by_page_with_an_estimate_of_their_number(stored: Stor
     pages = list(stored.table.members(NEWS))
     assert len(pages) >= 4
     assert {member.connection_id for page in pages for member in page.members} == names
-    assert len({page.channel_size for page in pages}) == 1
-    assert 50 <= pages[0].channel_size <= 200
+    assert len({page.size for page in pages}) == 1
+    assert 50 <= pages[0].size <= 200
 
 
 def test_a_channel_that_fits_a_page_has_an_exact_size(stored: Stored) -> None:
-    assert [page.channel_size for page in stored.table.members(NEWS)] == [0]
+    assert [page.size for page in stored.table.members(NEWS)] == [0]
     stored.join("news", A)
     stored.join("news", B)
-    assert [page.channel_size for page in stored.table.members(NEWS)] == [2]
+    assert [page.size for page in stored.table.members(NEWS)] == [2]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_name_that_looks_like_a_key_is_not_that_key(name: str) -> None:
 @pytest.mark.parametrize("bucket", ["00", "7f", "ff"])
 def test_the_estimate_is_how_far_the_first_page_reached(bucket: str) -> None:
     reached = int(bucket, 16) + 0.5
-    assert _estimated_size(7_000, {"member": {"S": f"{bucket}#x"}}) == round(7_000 * 256 / reached)
+    assert _estimated_size(1_000, KeyRange(), Position(f"{bucket}#x")) == round(1_000 * 256 / reached)
 
 
 # --- any history

@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.broadcast import Broadcast
 from chalicelib.events import Connect, MessageEvent
-from chalicelib.model import ChannelName, ConnectionId
+from chalicelib.fanout import Fanout, Sending
+from chalicelib.model import Address, ChannelName, ConnectionId
+from chalicelib.pacing import Pacer
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.table import Table
 
 from .conftest import dynamodb_client, everything_in, new_table
-from .fakes import NOW, FakeClock, FakeGateway, InlineExecutor
+from .fakes import ENDLESS, NOW, FakeClock, FakeGateway, InlineExecutor
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+
+ADDRESS = Address("a1b2c3d4e5", "api")
 
 
 class World:
@@ -28,22 +33,24 @@ class World:
         self.gateway = FakeGateway()
         self.clock = FakeClock()
         self.table = Table(self.client, self.name, self.clock)
+        self.handed_on: list[Sending] = []
         executor = InlineExecutor()
-        broadcast = Broadcast(self.gateway.post, executor, 8, self.clock)
+        broadcast = Broadcast(lambda *post: self.gateway.post(*post), executor, 8, 8_000, self.clock, Pacer(self.clock))
         settings = Settings(self.name, ChannelName("default"))
-        self.service = Service(settings, self.table, broadcast, executor, self.clock)
+        fanout = Fanout(settings, self.table, broadcast, self.handed_on.append, executor, self.clock)
+        self.service = Service(fanout, executor)
         self.frames = 0
 
     def connect(self, *names: str, **query: str) -> None:
         for name in names:
             self.gateway.open.add(name)
-            self.service.connect(Connect(ConnectionId(name), NOW, query))
+            self.service.connect(Connect(ConnectionId(name), NOW, query, ADDRESS))
 
     def send(self, name: str, frame: object) -> None:
         """Sends a frame, as text or as what JSON it is."""
         self.frames += 1
         body = frame if isinstance(frame, str) else json.dumps(frame)
-        self.service.message(MessageEvent(ConnectionId(name), NOW, NOW + self.frames, f"r{self.frames}", body))
+        self.service.message(MessageEvent(ConnectionId(name), NOW, NOW + self.frames, f"r{self.frames}", body), ENDLESS)
 
     def received(self, name: str) -> list[Any]:
         """What that client has received since the last look: JSON where it is an object, else text."""
@@ -54,7 +61,8 @@ class World:
         return {m.connection_id for page in self.table.members(ChannelName(channel)) for m in page.members}
 
     def items(self) -> list[dict[str, Any]]:
-        return everything_in(self.client, self.name)
+        """All that is in the table, but for the address that the first connect leaves."""
+        return [item for item in everything_in(self.client, self.name) if item["channel"]["S"] != "@address"]
 
 
 def error_code(frames: list[Any]) -> str:

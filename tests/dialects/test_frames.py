@@ -119,18 +119,18 @@ def test_a_frame_becomes_commands(text: str, expected: Sequence[Command]) -> Non
 
 WRONG: list[tuple[str, type[ClientError], str]] = [
     ('{"type":"subscribe","topics":"a"}', WrongType, "'topics' must be an array of strings, not a string"),
-    ('{"type":"publish"}', MissingField, "no 'topic'"),
+    ('{"type":"publish"}', MissingField, "'topic' is missing"),
     ('{"type":"publish","topic":7}', WrongType, "'topic' must be a string, not a number"),
-    ('{"action":"joinchannel"}', MissingField, "no 'channel'"),
+    ('{"action":"joinchannel"}', MissingField, "'channel' is missing"),
     ('{"action":"joinchannel","channel":null}', WrongType, "'channel' must be a string, not null"),
     ('{"action":"joinchannel","channel":"c","envelope":1}', WrongType, "'envelope' must be true or false"),
     ('{"action":"leavechannel","channel":["c"]}', WrongType, "'channel' must be a string, not an array"),
-    ('{"action":"sendmessage","channel":"c"}', MissingField, "no 'message'"),
+    ('{"action":"sendmessage","channel":"c"}', MissingField, "'message' is missing"),
     ('{"action":"sendmessage","channel":{},"message":1}', WrongType, "'channel' must be a string, not an object"),
     ('{"action":"sendmessage","message":1,"ack":"yes"}', WrongType, "'ack' must be true or false"),
-    ('{"action":"message"}', MissingField, "no 'messageBody'"),
+    ('{"action":"message"}', MissingField, "'messageBody' is missing"),
     ('{"action":"message","messageBody":1,"room":5}', WrongType, "'room' must be a string"),
-    ('{"type":"message"}', MissingField, "no 'data'"),
+    ('{"type":"message"}', MissingField, "'data' is missing"),
 ]
 
 

@@ -1,0 +1,152 @@
+"""One message to a channel's members: read page by page, written once for each kind of member, sent within one
+invocation and, where that is not enough, beyond it.
+
+Members stand in the order of a hash. When an invocation's time is up, what comes after the last one drawn is handed on,
+as a range of keys, to another invocation, and so on. Where the account's rate is more than one invocation reaches, the
+range is cut into several that are served side by side. A claim in the table sees to it that a range is sent to once,
+although Lambda may run an invocation twice.
+
+Knows neither what an event looks like (publishing.py) nor how a post is sent (broadcast.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TypeAlias
+
+from . import rendezvous
+from .broadcast import Broadcast, Delivery, Result
+from .budget import Budget
+from .clock import Clock
+from .dialects import Encoded
+from .errors import AlreadySent, NotHandedOn, PartlyDelivered
+from .model import ConnectionId, KeyRange, Member, Message, Position
+from .settings import Settings
+from .table import Page, Table, cut, position_of
+
+log = logging.getLogger("channels.fanout")
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A message, whom it is for, and which part of them is meant.
+
+    `id` names the message among all others. `announcer` is the sender of a y-webrtc announce, which members that came
+    later get later. `clients` is how many members the channel has, where that is known already; `rate` is this part's
+    share of the posts a second, where parts are sent to side by side.
+    """
+
+    id: str
+    message: Message
+    exclude: frozenset[ConnectionId] = frozenset()
+    announcer: Member | None = None
+    within: KeyRange = KeyRange()  # noqa: RUF009  it is frozen
+    clients: int | None = None
+    rate: float | None = None
+
+
+HandOver: TypeAlias = Callable[[Sending], None]
+"""Lets another invocation do a sending; raises NotHandedOn."""
+
+
+@dataclass(frozen=True)
+class Fanout:
+    """Sends to the members in `table` through `broadcast`; `readers` are threads that read the next page meanwhile.
+
+    Safe to use from several threads.
+    """
+
+    settings: Settings
+    table: Table
+    broadcast: Broadcast
+    hand_over: HandOver
+    readers: Executor
+    clock: Clock
+
+    def send(self, sending: Sending, budget: Budget, *, claim: bool = False) -> Result:
+        """Sends, and returns how this invocation's posts ended.
+
+        Raises TooLarge, StoreError and, with `claim`, AlreadySent before anything is sent; PartlyDelivered if something
+        was.
+        """
+        channel = sending.message.channel
+        pages = self.table.members(channel, sending.within)
+        first = next(pages)
+        clients = first.size if sending.clients is None else sending.clients
+        encoded = Encoded(sending.message, clients)
+        if claim and not self.table.claim(sending.id, sending.within.after):
+            raise AlreadySent(sending.id)
+        handed_on: list[KeyRange] = []
+        if first.last is not None:
+            sending = self._share(replace(sending, clients=clients), first.last, handed_on)
+            pages = self._read_ahead(self.table.members(channel, KeyRange(first.last, sending.within.up_to)))
+        result = self.broadcast.send(
+            self._deliveries(sending, chain((first,), pages), encoded, budget, handed_on),
+            prune=lambda connection_ids: self.table.prune(channel, connection_ids),
+            expected=first.size,
+            rate=sending.rate,
+            give_up_at=budget.retry_until,
+        )
+        result.handed_on = len(handed_on)
+        counts = " ".join(f"{name}={number}" for name, number in result.counts().items())
+        log.info("published message=%s connection=%s %s", sending.id, sending.message.sender, counts)
+        if result.interrupted is not None:
+            raise PartlyDelivered("Broadcast", str(result.interrupted)) from result.interrupted
+        return result
+
+    def _share(self, sending: Sending, read: Position, handed_on: list[KeyRange]) -> Sending:
+        """This invocation's part of the sending, once others have been handed theirs, the last part first."""
+        rate = self.settings.broadcast_rate
+        parts = math.ceil(rate / self.settings.invocation_rate)
+        if sending.rate is not None or parts == 1 or self.settings.publish_function is None:
+            return sending
+        ranges = cut(sending.within, read, parts)
+        sending = replace(sending, rate=rate / len(ranges))
+        while len(ranges) > 1:
+            try:
+                self.hand_over(replace(sending, within=ranges[-1]))
+            except NotHandedOn as error:
+                log.warning("not handed on, sent from here message=%s cause=%s", sending.id, error)
+                # It may have been handed on, and only the answer lost. Who claims the range first sends to it.
+                if self.table.claim(sending.id, ranges[-1].after):
+                    break
+            handed_on.append(ranges.pop())
+        return replace(sending, within=KeyRange(sending.within.after, ranges[-1].up_to))
+
+    def _deliveries(
+        self,
+        sending: Sending,
+        pages: Iterator[Page],
+        encoded: Encoded,
+        budget: Budget,
+        handed_on: list[KeyRange],
+    ) -> Iterator[Delivery]:
+        after = sending.within.after
+        last: ConnectionId | None = None
+        for page in pages:
+            for member in page.members:
+                if self.clock.now_ms() >= budget.draw_until:
+                    rest = KeyRange(after if last is None else position_of(last), sending.within.up_to)
+                    self.hand_over(replace(sending, within=rest))
+                    handed_on.append(rest)
+                    return
+                last = member.connection_id
+                if last not in sending.exclude:
+                    text = encoded.text_for(member.dialect)
+                    yield Delivery(last, text, member.joined_at, rendezvous.announce_at(sending.announcer, member))
+
+    def _read_ahead(self, pages: Iterator[Page]) -> Iterator[Page]:
+        """Reads each page while the one before it is sent."""
+        coming = self.readers.submit(next, pages)
+        while True:
+            page = coming.result()
+            if page.last is not None:
+                coming = self.readers.submit(next, pages)
+            yield page
+            if page.last is None:
+                return

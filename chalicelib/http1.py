@@ -1,0 +1,137 @@
+"""One HTTP/1.1 response out of bytes that come in pieces of any size (RFC 9112).
+
+Knows no socket: it is handed a function that returns more bytes. What is not a response, is cut off or has no end is
+refused with BadResponse; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+MOST_BYTES = 1_048_576
+"""A head, a body or a chunk of more than that is refused: @connections answers in hundreds of bytes."""
+
+SWITCHING_PROTOCOLS, NO_CONTENT, NOT_MODIFIED = 101, 204, 304
+
+_HEAD = re.compile(
+    r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?"  # the status line
+    r"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*)*)"  # header lines
+)
+_HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{1,8}")
+
+Receive: TypeAlias = Callable[[], bytes]
+"""Returns the next bytes, or none at the end of the stream."""
+
+
+class BadResponse(Exception):
+    """What came is not a response, or only the beginning of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """`headers` have lower-case names, and values joined by a comma where a name was repeated. `reusable` is whether
+    the connection may carry another request.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    reusable: bool
+
+
+def read_response(receive: Receive) -> Response:
+    """Reads one response to a GET, POST or DELETE. Raises BadResponse, and whatever `receive` raises."""
+    stream = _Stream(receive)
+    status, headers, reusable = _head(stream)
+    while status < 200:  # noqa: PLR2004  100 Continue and its kind: the answer is still to come
+        if status == SWITCHING_PROTOCOLS:
+            raise BadResponse("101 Switching Protocols, which was not asked for")
+        status, headers, reusable = _head(stream)
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if status in (NO_CONTENT, NOT_MODIFIED):
+        body = b""
+    elif coding is not None:
+        if coding.lower() != "chunked":
+            raise BadResponse("a transfer coding other than chunked")
+        body = _chunks(stream)
+        reusable = reusable and length is None  # with both, someone on the way has been fooled
+    elif length is not None:
+        if not (length.isascii() and length.isdecimal() and len(length) <= len(str(MOST_BYTES))):
+            raise BadResponse("a Content-Length that is no length")
+        body = stream.exactly(int(length))
+    else:
+        body, reusable = stream.rest(), False
+    return Response(status, headers, body, reusable and not stream.buffer)
+
+
+class _Stream:
+    """What has been received and not been read yet."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.buffer = b""
+        self._receive = receive
+
+    def until(self, end: bytes) -> bytes:
+        """All before the next `end`, which is taken as well."""
+        while (at := self.buffer.find(end)) < 0:
+            self._more()
+        taken, self.buffer = self.buffer[:at], self.buffer[at + len(end) :]
+        return taken
+
+    def exactly(self, length: int) -> bytes:
+        while len(self.buffer) < length:
+            self._more()
+        taken, self.buffer = self.buffer[:length], self.buffer[length:]
+        return taken
+
+    def rest(self) -> bytes:
+        """All that comes until the end of the stream."""
+        while data := self._received():
+            self.buffer += data
+        taken, self.buffer = self.buffer, b""
+        return taken
+
+    def _more(self) -> None:
+        data = self._received()
+        if not data:
+            raise BadResponse("the connection was closed before the response was complete")
+        self.buffer += data
+
+    def _received(self) -> bytes:
+        if len(self.buffer) > MOST_BYTES:
+            raise BadResponse(f"more than {MOST_BYTES:,} bytes")
+        return self._receive()
+
+
+def _head(stream: _Stream) -> tuple[int, dict[str, str], bool]:
+    head = _HEAD.fullmatch(stream.until(b"\r\n\r\n").decode("latin-1"))
+    if head is None:
+        raise BadResponse("not the head of an HTTP/1.1 response")
+    minor, status, lines = head.groups()
+    headers: dict[str, str] = {}
+    for line in lines.split("\r\n")[1:]:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    closes = minor == "0" or "close" in headers.get("connection", "").lower()
+    return int(status), headers, not closes
+
+
+def _chunks(stream: _Stream) -> bytes:
+    body = b""
+    while True:
+        size = stream.until(b"\r\n").partition(b";")[0].strip(b" \t")
+        if not _HEXADECIMAL.fullmatch(size):
+            raise BadResponse("a chunk without a size")
+        if size.strip(b"0") == b"":
+            while stream.until(b"\r\n"):  # trailers
+                pass
+            return body
+        body += stream.exactly(int(size, 16))
+        if len(body) > MOST_BYTES:
+            raise BadResponse(f"more than {MOST_BYTES:,} bytes")
+        if stream.exactly(2) != b"\r\n":
+            raise BadResponse("a chunk that does not end where it says")
