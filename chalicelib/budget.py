@@ -11,6 +11,7 @@ HANDLER_MS = 20_000
 class LambdaContext(Protocol):
     """What Lambda hands to a function beside its event."""
 
+    function_name: str
     aws_request_id: str
     """The invocation's name; the same when Lambda runs an asynchronous one again."""
 

@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import time
+import weakref
 from collections import deque
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from botocore.utils import is_valid_endpoint_url, is_valid_ipv6_endpoint_url
 
 from .http1 import BadResponse, Response, read_response
 
@@ -34,6 +36,9 @@ nor that of a NAT gateway (350 s) need have arrived. By the wall clock: the mono
 
 UNCHECKED_SECONDS = 0.1
 """A connection used so shortly before is taken as it is: that spares a busy broadcast a look at each."""
+
+SHORTEST_SECONDS = 0.001
+"""A bound of less would be none: to the kernel, zero is forever."""
 
 RECEIVED_AT_ONCE = 4_096
 """More than an answer of @connections has."""
@@ -50,14 +55,17 @@ class NotFullyWritten(ConnectionClosedError):
 class Endpoint:
     """The endpoint at `url`, a scheme, host and port; raises ValueError for a URL that is none.
 
-    `connect_seconds` bounds TCP and TLS together; `answer_seconds` the time that writing the request takes, and again
-    the time from its last byte to the response's. Certificates are verified against `ca_file`, always. Safe to use from
-    several threads; there are never more connections than requests were under way at once.
+    `connect_seconds` bounds TCP's handshake with each of the host's addresses in turn, and again TLS's;
+    `answer_seconds` the time that writing the request takes, and again the time from its last byte to the response's
+    (where the other side stops within a record of TLS, each may be twice as long). Certificates are verified against
+    `ca_file`, always. Safe to use from several threads; there are never more connections than requests were under way
+    at once.
     """
 
     def __init__(self, url: str, *, connect_seconds: float, answer_seconds: float, ca_file: str | None) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        valid = is_valid_endpoint_url(url) or is_valid_ipv6_endpoint_url(url)
+        if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not valid:
             raise ValueError(f"an endpoint is a URL like https://host/stage, not {url!r}")
         self.url = url
         self._host = parts.hostname
@@ -70,6 +78,7 @@ class Endpoint:
         # One for all connections: loading the certificates costs as much as twenty handshakes.
         self._context = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
         self._idle: deque[_Connection] = deque()
+        weakref.finalize(self, _close, self._idle)  # an endpoint that nobody uses any more
 
     def exchange(self, request: bytes) -> Response:
         """Writes the request and reads its response.
@@ -112,7 +121,6 @@ class Endpoint:
         return self._connect()
 
     def _connect(self) -> _Connection:
-        deadline = time.monotonic() + self._connect_seconds
         try:
             plain = socket.create_connection((self._host, self._port), self._connect_seconds)
         except TimeoutError as error:
@@ -123,17 +131,21 @@ class Endpoint:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is None:
                 return _Connection(plain, self._answer_seconds)
-            plain.settimeout(max(deadline - time.monotonic(), 0.001))
             return _Connection(self._context.wrap_socket(plain, server_hostname=self._host), self._answer_seconds)
         except BaseException as error:
             plain.close()
             if isinstance(error, TimeoutError):
                 raise ConnectTimeoutError(endpoint_url=self.url, error=error) from error
-            if isinstance(error, ssl.SSLError):
+            if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
                 raise SSLError(endpoint_url=self.url, error=error) from error
             if isinstance(error, OSError):
                 raise EndpointConnectionError(endpoint_url=self.url, error=error) from error
             raise
+
+
+def _close(connections: deque[_Connection]) -> None:
+    while connections:
+        connections.pop().socket.close()
 
 
 class _Connection:
@@ -151,9 +163,6 @@ class _Connection:
         os.set_blocking(connected.fileno(), True)
         self._bound(socket.SO_SNDTIMEO, seconds)
         self._bound(socket.SO_RCVTIMEO, seconds)
-
-    def __del__(self) -> None:
-        self.socket.close()  # an endpoint that nobody uses any more takes its idle connections along
 
     def is_alive(self) -> bool:
         """Whether it may be used: neither closed by the other side nor idle for too long."""
@@ -174,9 +183,8 @@ class _Connection:
 
     def write(self, data: bytes) -> None:
         """Raises OSError unless all has left."""
-        sent = self.socket.send(data)
-        if sent < len(data):
-            self.socket.sendall(data[sent:])
+        if self.socket.send(data) < len(data):  # the kernel returns before the end only when the time is up
+            raise TimeoutError("not written in time")
 
     def read_response(self) -> Response:
         """Raises OSError and BadResponse; after `seconds`, TimeoutError."""
@@ -186,7 +194,10 @@ class _Connection:
         def receive() -> bytes:
             nonlocal pieces
             if pieces:  # nearly every answer comes in one, which spares it this
-                self._bound(socket.SO_RCVTIMEO, max(deadline - time.monotonic(), 0.001))
+                remaining = deadline - time.monotonic()
+                if remaining < SHORTEST_SECONDS:
+                    raise TimeoutError("no whole answer in time")
+                self._bound(socket.SO_RCVTIMEO, remaining)
             pieces += 1
             try:
                 return self.socket.recv(RECEIVED_AT_ONCE)

@@ -126,12 +126,12 @@ class Fanout:
         budget: Budget,
         handed_on: list[KeyRange],
     ) -> Iterator[Delivery]:
-        after = sending.within.after
         last: ConnectionId | None = None
         for page in pages:
             for member in page.members:
-                if self.clock.now_ms() >= budget.draw_until:
-                    rest = KeyRange(after if last is None else position_of(last), sending.within.up_to)
+                # Not before the first: each invocation must come further than the one before it.
+                if last is not None and self.clock.now_ms() >= budget.draw_until:
+                    rest = KeyRange(position_of(last), sending.within.up_to)
                     self.hand_over(replace(sending, within=rest))
                     handed_on.append(rest)
                     return
@@ -141,12 +141,17 @@ class Fanout:
                     yield Delivery(last, text, member.joined_at, rendezvous.announce_at(sending.announcer, member))
 
     def _read_ahead(self, pages: Iterator[Page]) -> Iterator[Page]:
-        """Reads each page while the one before it is sent."""
+        """Reads each page while the one before it is sent, the first at once."""
         coming = self.readers.submit(next, pages)
-        while True:
-            page = coming.result()
-            if page.last is not None:
-                coming = self.readers.submit(next, pages)
-            yield page
-            if page.last is None:
-                return
+
+        def read() -> Iterator[Page]:
+            nonlocal coming
+            while True:
+                page = coming.result()
+                if page.last is not None:
+                    coming = self.readers.submit(next, pages)
+                yield page
+                if page.last is None:
+                    return
+
+        return read()

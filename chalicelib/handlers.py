@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from chalice.app import WebsocketAPI
@@ -79,7 +80,7 @@ def publish(event: Any, context: Any, websocket_api: WebsocketAPI) -> Mapping[st
     them failed. Raises a ChannelsError otherwise, for Lambda to count, to tell the caller, and to try again.
     """
     try:
-        service = _service(websocket_api)
+        service = _service(websocket_api, {"PUBLISH_FUNCTION": context.function_name})  # it goes on in itself
         records = publishing.records(event)
         if records is not None:
             failed = [record.id for record in records if not _publish_record(service, record, context, websocket_api)]
@@ -138,9 +139,9 @@ def _connection_id(event: Mapping[str, Any]) -> ConnectionId:
     return ConnectionId(event["requestContext"]["connectionId"])
 
 
-def _service(websocket_api: WebsocketAPI) -> Service:
+def _service(websocket_api: WebsocketAPI, variables: Mapping[str, str] = MappingProxyType({})) -> Service:
     with _assembling:
-        return _assembled(Settings.from_env(os.environ), websocket_api)
+        return _assembled(Settings.from_env({**os.environ, **variables}), websocket_api)
 
 
 @lru_cache(maxsize=8)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 MOST_BYTES = 1_048_576
-"""A head, a body or a chunk of more than that is refused: @connections answers in hundreds of bytes."""
+"""More than that is not received, whatever it is: @connections answers in hundreds of bytes."""
 
 SWITCHING_PROTOCOLS, NO_CONTENT, NOT_MODIFIED = 101, 204, 304
 
 _HEAD = re.compile(
-    r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?"  # the status line
-    r"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*)*)"  # header lines
+    r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n\0]*)?"  # the status line
+    r"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*)*)"  # header lines
 )
 _HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
@@ -73,13 +73,13 @@ class _Stream:
     def __init__(self, receive: Receive) -> None:
         self.buffer = b""
         self._receive = receive
+        self._received = 0
 
     def until(self, end: bytes) -> bytes:
         """All before the next `end`, which is taken as well."""
         while (at := self.buffer.find(end)) < 0:
             self._more()
-        taken, self.buffer = self.buffer[:at], self.buffer[at + len(end) :]
-        return taken
+        return self.exactly(at + len(end))[: -len(end)]
 
     def exactly(self, length: int) -> bytes:
         while len(self.buffer) < length:
@@ -89,21 +89,23 @@ class _Stream:
 
     def rest(self) -> bytes:
         """All that comes until the end of the stream."""
-        while data := self._received():
+        while data := self._next():
             self.buffer += data
         taken, self.buffer = self.buffer, b""
         return taken
 
     def _more(self) -> None:
-        data = self._received()
+        data = self._next()
         if not data:
             raise BadResponse("the connection was closed before the response was complete")
         self.buffer += data
 
-    def _received(self) -> bytes:
-        if len(self.buffer) > MOST_BYTES:
+    def _next(self) -> bytes:
+        data = self._receive()
+        self._received += len(data)
+        if self._received > MOST_BYTES:
             raise BadResponse(f"more than {MOST_BYTES:,} bytes")
-        return self._receive()
+        return data
 
 
 def _head(stream: _Stream) -> tuple[int, dict[str, str], bool]:
@@ -131,7 +133,5 @@ def _chunks(stream: _Stream) -> bytes:
                 pass
             return body
         body += stream.exactly(int(size, 16))
-        if len(body) > MOST_BYTES:
-            raise BadResponse(f"more than {MOST_BYTES:,} bytes")
         if stream.exactly(2) != b"\r\n":
             raise BadResponse("a chunk that does not end where it says")

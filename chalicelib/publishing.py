@@ -25,7 +25,7 @@ from . import aws
 from .dialects import ID_CHARACTERS, Frame, actions, pubsub, ywebrtc
 from .errors import ConfigurationError, MissingField, NotHandedOn, TooLarge, UnknownName, WrongType
 from .fanout import Sending
-from .jsontext import compact, parse, plain
+from .jsontext import NotJSON, compact, parse, plain
 from .model import JSON, ChannelName, ConnectionId, KeyRange, Member, Message
 
 FIELDS = ("channel", "message", "exclude", "dialect", "id")
@@ -63,9 +63,11 @@ def records(event: Any) -> list[Record] | None:
 
 def from_record(record: Record, at: int) -> Sending:
     """The sending that a message of SQS asks for. Raises a ClientError."""
-    if not isinstance(record.body, str):
-        raise WrongType("body", "the text of a publish event", record.body)
-    return from_event(parse(record.body), record.id, at)
+    try:
+        event = parse(record.body)
+    except (NotJSON, TypeError):
+        raise WrongType("body", "the JSON text of a publish event", record.body) from None
+    return from_event(event, record.id, at)
 
 
 def from_event(event: JSON, request_id: str, at: int) -> Sending:
@@ -90,10 +92,15 @@ def from_event(event: JSON, request_id: str, at: int) -> Sending:
     message_id = fields.string("id") if event.get("id") is not None else request_id
     if len(message_id) > ID_CHARACTERS:
         raise TooLarge("'id'", len(message_id), ID_CHARACTERS, "characters")
-    exclude = event.get("exclude")
-    excluded = [exclude] if isinstance(exclude, str) else fields.strings("exclude")
     message = Message(channel, body, dialect, None, at)
-    return Sending(plain(message_id), message, frozenset(map(ConnectionId, excluded)))
+    return Sending(plain(message_id), message, _excluded(event.get("exclude")))
+
+
+def _excluded(value: JSON) -> frozenset[ConnectionId]:
+    names = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise WrongType("exclude", "a connection id or an array of them", value)
+    return frozenset(map(ConnectionId, names))
 
 
 def to_event(sending: Sending) -> Mapping[str, JSON]:

@@ -14,6 +14,7 @@ from time import gmtime, strftime
 from typing import NamedTuple
 
 from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import CredentialRetrievalError
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -31,7 +32,8 @@ def sign(
 ) -> str:
     """The header lines that make a request genuine: X-Amz-Date, X-Amz-Security-Token where there is one, Authorization.
 
-    `at` is in seconds since 1970. `canonical_path` is the path as it is sent, percent-encoded once more.
+    `at` is in seconds since 1970. `canonical_path` is the path as it is sent, percent-encoded once more. Raises
+    CredentialRetrievalError for credentials that no header can carry: a line break at their end would end it early.
     """
     stamp = _stamp(credentials, scope, at)
     request = f"{method}\n{canonical_path}\n\n{stamp.signed_headers}\n{payload_sha256}"
@@ -51,6 +53,9 @@ class _Stamp(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _stamp(credentials: ReadOnlyCredentials, scope: Scope, at: int) -> _Stamp:
+    if not f"{credentials.access_key}{credentials.token or ''}".isprintable():
+        flaw = "the access key or the session token holds a line break or the like; set it without"
+        raise CredentialRetrievalError(provider="the SDK's chain", error_msg=flaw)
     date = strftime("%Y%m%dT%H%M%SZ", gmtime(at))
     headers = {"Host": scope.host, "X-Amz-Date": date}
     if credentials.token:

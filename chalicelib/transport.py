@@ -28,12 +28,13 @@ from botocore.httpsession import get_cert_path
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import create_parser
+from botocore.utils import normalize_url_path, validate_region_name
 from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
 from . import aws
 from .broadcast import Post
 from .endpoint import Endpoint, NotFullyWritten
-from .errors import ConnectionGone, Misconfigured, NotWritten, PostFailed, Throttled
+from .errors import ConfigurationError, ConnectionGone, Misconfigured, NotWritten, PostFailed, Throttled
 from .http1 import Response
 from .model import ConnectionId
 from .sigv4 import Scope, sign
@@ -54,6 +55,9 @@ ANSWER_SECONDS = 5
 FORBIDDEN, THROTTLED = 403, 429
 
 OPERATION = "PostToConnection"
+
+_SENT_AS_THEY_ARE = "/%!$&'()*+,;=:@~"
+"""What a path may hold besides letters, digits and "-._" (RFC 3986)."""
 
 _ADVICE = {
     FORBIDDEN: ": the function's role must allow execute-api:ManageConnections on this API, its credentials must not "
@@ -94,21 +98,23 @@ class Client:
     def __init__(self, url: str) -> None:
         session = aws.session()
         region = session.region_name or os.environ.get("AWS_REGION")
-        if region is None:
+        if not region:
             raise Misconfigured("The AWS SDK has no region to sign posts for; set AWS_DEFAULT_REGION.")
         try:
+            validate_region_name(region)
+            self._credentials = session.get_credentials()
             self._endpoint = Endpoint(
                 url,
                 connect_seconds=CONNECT_SECONDS,
                 answer_seconds=ANSWER_SECONDS,
                 ca_file=os.environ.get(CA_VARIABLE) or get_cert_path(True),
             )
-        except (ValueError, OSError) as error:
-            advice = f"Check {ENDPOINT_VARIABLE} and {CA_VARIABLE}."
+        except (BotoCoreError, ValueError, OSError) as error:
+            advice = f"Check {ENDPOINT_VARIABLE}, {CA_VARIABLE} and the SDK's other variables, AWS_*."
             raise Misconfigured(f"Posts cannot be sent: {error}. {advice}") from error
-        self._credentials = session.get_credentials()
         self._scope = Scope(region, SIGNED_AS, self._endpoint.host)
-        self._path = f"{urlsplit(url).path.rstrip('/')}/@connections/"
+        path = quote(normalize_url_path(urlsplit(url).path), safe=_SENT_AS_THEY_ARE).rstrip("/")
+        self._path = f"{path}/@connections/"
         self._canonical_path = quote(self._path, safe="/~")
         self._headers = f"Host: {self._endpoint.host}\r\nUser-Agent: Channels\r\n"
 
@@ -145,6 +151,8 @@ class Client:
         response = self._endpoint.exchange(head.encode() + body)
         if response.status == 200 and not response.body:  # noqa: PLR2004  what a post is answered
             metadata = {"HTTPStatusCode": 200, "HTTPHeaders": response.headers, "RetryAttempts": 0}
+            if (request_id := response.headers.get("x-amzn-requestid")) is not None:
+                metadata["RequestId"] = request_id
             return {"ResponseMetadata": metadata}
         return _model().read(operation, response)
 
@@ -170,15 +178,19 @@ class _Model:
         parsed: dict[str, Any] = parser.parse(received, self.service.operation_model(operation).output_shape)
         parsed["ResponseMetadata"]["RetryAttempts"] = 0
         if response.status >= 300:  # noqa: PLR2004  botocore's own bound
-            kind: Any = self.exceptions.from_code(parsed["Error"]["Code"])
+            kind: Any = self.exceptions.from_code(parsed.get("Error", {}).get("Code"))
             raise kind(parsed, operation)
         return parsed
 
 
-@lru_cache(maxsize=1)
+_loading = threading.Lock()
+_loaded = lru_cache(maxsize=1)(_Model)
+
+
 def _model() -> _Model:
-    """Loaded when the first answer comes that is not the usual one."""
-    return _Model()
+    """Loaded when the first answer comes that is not the usual one; once, since each load makes exceptions anew."""
+    with _loading:
+        return _loaded()
 
 
 def poster(websocket_api: WebsocketAPI) -> Post:
@@ -190,7 +202,8 @@ def poster(websocket_api: WebsocketAPI) -> Post:
         except WebsocketDisconnectedError as error:
             raise ConnectionGone(OPERATION, "410") from error
         except ClientError as error:
-            code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            code = error.response.get("Error", {}).get("Code", "Unknown")
             if status == THROTTLED:
                 raise Throttled(OPERATION, code) from error
             raise PostFailed(OPERATION, f"{status} {code}{_ADVICE.get(status, '')}") from error
@@ -198,7 +211,11 @@ def poster(websocket_api: WebsocketAPI) -> Post:
             raise PostFailed(OPERATION, f"{error}. Is {CA_VARIABLE} or {ENDPOINT_VARIABLE} set wrongly?") from error
         except (EndpointConnectionError, ConnectTimeoutError, NotFullyWritten) as error:
             raise NotWritten(OPERATION, str(error)) from error
-        except BotoCoreError as error:
+        except (UnicodeDecodeError, AttributeError, TypeError) as error:  # from botocore's parser of errors
+            raise PostFailed(
+                OPERATION, f"an answer that is none of API Gateway's: {error}. Is {ENDPOINT_VARIABLE} set wrongly?"
+            ) from error
+        except (BotoCoreError, ConfigurationError) as error:
             raise PostFailed(OPERATION, str(error)) from error
 
     return post

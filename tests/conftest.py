@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,13 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from chalicelib import store as requests
+from chalicelib.clock import Clock
+from chalicelib.model import ChannelName, ConnectionId
+from chalicelib.table import _membership_key
 from localaws.dynamodb import Store, create_table, load_definition
+
+from .fakes import NOW
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -44,6 +50,21 @@ def new_table(client: DynamoDBClient) -> str:
     name = f"channels-{next(_numbers)}"
     create_table(client, load_definition(ROOT / ".chalice/resources.json"), name)
     return name
+
+
+def fill(client: DynamoDBClient, table: str, channel: ChannelName, names: Sequence[str]) -> None:
+    """Makes members of a channel, as joins would, in batches."""
+    requests.Store(client, table, Clock()).put_all(
+        _membership_key(channel, ConnectionId(name))
+        | {
+            "connection_id": {"S": name},
+            "dialect": {"S": "text"},
+            "joined_at": {"N": str(NOW)},
+            "at": {"N": str(NOW)},
+            "expires_at": {"N": str(NOW // 1_000 + 7_200)},
+        }
+        for name in names
+    )
 
 
 def everything_in(client: DynamoDBClient, table: str) -> list[dict[str, Any]]:
@@ -84,8 +105,8 @@ def dynalite() -> Iterator[DynamoDBClient]:
             process.kill()
 
 
-@pytest.fixture(params=["ministack", "dynalite"])
-def store(request: pytest.FixtureRequest) -> DynamoDBClient:
+@pytest.fixture(params=["ministack", "dynalite"], name="store")
+def each_store(request: pytest.FixtureRequest) -> DynamoDBClient:
     """Each of the two stores in turn."""
     client: DynamoDBClient = request.getfixturevalue(request.param)
     return client

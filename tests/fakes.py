@@ -42,6 +42,19 @@ class FakeClock(Clock):
 ENDLESS = Budget(float("inf"), float("inf"))
 
 
+class Context:
+    """What Lambda hands to a function beside its event."""
+
+    function_name = "channels-dev-publish"
+    aws_request_id = "2c1d2a1e-9a8c-4c0a-8a0e-0e1f2a3b4c5d"
+
+    def __init__(self, remaining_ms: int = 30_000) -> None:
+        self.remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_ms
+
+
 class FakeGateway:
     """410 for whoever is not open, 413 over 128 KB, and any failures that a test has prepared, in order."""
 

@@ -7,7 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ import pytest
 from chalice.test import Client
 
 import app as application
-from chalicelib import handlers
+from chalicelib import handlers, publishing
+from chalicelib.errors import ClientError
 from chalicelib.transport import ENDPOINT_VARIABLE, Session
 from localaws.dynamodb import create_table, load_definition
 
@@ -154,6 +155,119 @@ def test_an_sdk_that_is_configured_wrongly_is_said_in_the_log(
     assert value in caplog.text
     assert deployed.invoke("websocket_message", event("message")) == {"statusCode": 200}
     assert deployed.invoke("websocket_disconnect", event("disconnect")) == {"statusCode": 200}
+
+
+def test_a_backend_publishes_to_the_members_of_a_channel(deployed: Lambda) -> None:
+    deployed.invoke("websocket_connect", event("connect", connectionId=ME, connectedAt=NOW))
+    sent = deployed.invoke("publish", {"channel": "lobby", "message": "hello", "id": "order-5"})
+    nothing_else = {"stale": 0, "not_open": 0, "throttled": 0, "failed": 0, "handed_on": 0}
+    assert sent == {"id": "order-5", "delivered": 1, **nothing_else}
+    again = deployed.invoke("publish", {"channel": "lobby", "message": "hello", "id": "order-5"})
+    assert again == {"id": "order-5", "delivered": 0, **nothing_else, "already_sent": True}
+    assert deployed.clients.posts[ME] == ["hello"]
+
+
+def test_whoever_is_excluded_gets_nothing_from_a_backend(deployed: Lambda) -> None:
+    deployed.invoke("websocket_connect", event("connect", connectionId=ME, connectedAt=NOW))
+    assert deployed.invoke("publish", {"channel": "lobby", "message": 1, "exclude": ME})["delivered"] == 0
+    assert deployed.clients.posts == {}
+
+
+def test_two_publishes_without_a_name_are_two_messages(deployed: Lambda) -> None:
+    deployed.invoke("websocket_connect", event("connect", connectionId=ME, connectedAt=NOW))
+    for _ in range(2):
+        deployed.invoke("publish", {"channel": "lobby", "message": {"price": 5}})
+    assert deployed.clients.posts[ME] == ['{"price":5}', '{"price":5}']
+
+
+def test_the_publish_function_finds_its_way_by_what_a_connect_left_in_the_table(
+    deployed: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a Lambda of its own it has neither an event of API Gateway's nor an endpoint variable."""
+    deployed.invoke("websocket_connect", event("connect", connectionId=ME, connectedAt=NOW))
+    api = application.app.websocket_api
+    asked: list[str] = []
+
+    class Recording(Session):
+        def client(self, name: str, endpoint_url: str) -> Any:
+            asked.append(endpoint_url)
+            return super().client(name, endpoint_url=deployed.clients.url)
+
+    for attribute, value in (("session", Recording()), ("_client", None), ("_endpoint", None)):
+        monkeypatch.setattr(api, attribute, value)
+    monkeypatch.delenv(ENDPOINT_VARIABLE)
+    handlers._assembled.cache_clear()
+    assert deployed.invoke("publish", {"channel": "lobby", "message": "hello"})["delivered"] == 1
+    assert asked == ["https://a1b2c3d4e5.execute-api.us-east-1.amazonaws.com/api"]
+
+
+def test_before_the_first_connect_there_is_nobody_to_publish_to(
+    deployed: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(ENDPOINT_VARIABLE)
+    assert deployed.invoke("publish", {"channel": "lobby", "message": "hello"})["delivered"] == 0
+
+
+@pytest.mark.parametrize("payload", [{}, [], {"channel": 5, "message": 1}, {"channel": "c", "message": "x" * 131_072}])
+def test_a_publish_of_another_shape_is_raised_and_said_in_the_log(
+    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, payload: Any
+) -> None:
+    monkeypatch.setattr(application.app.log, "propagate", True)
+    with pytest.raises(ClientError):
+        deployed.invoke("publish", payload)
+    assert "publish failed request=" in caplog.text
+    assert "x" * 100 not in caplog.text
+
+
+def test_of_messages_of_sqs_those_that_failed_are_named(
+    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(application.app.log, "propagate", True)
+    deployed.invoke("websocket_connect", event("connect", connectionId=ME, connectedAt=NOW))
+    bodies = ['{"channel":"lobby","message":1}', "hello", '{"channel":"lobby","message":2}']
+    records = [{"eventSource": "aws:sqs", "messageId": f"m{n}", "body": body} for n, body in enumerate(bodies)]
+    for _ in range(2):
+        assert deployed.invoke("publish", {"Records": records}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert deployed.clients.posts[ME] == ["1", "2"]
+    assert "publish failed message=m1 cause='body' must be the JSON text of a publish event" in caplog.text
+
+
+def test_what_a_handler_has_no_time_for_goes_to_the_publish_function(
+    deployed: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten members and a handler whose time is up: it sends to one, and hands nine on, as one event."""
+    names = [f"IU3k{number:05}AMCJw=" for number in range(10)]
+    for name in names:
+        deployed.invoke("websocket_connect", event("connect", connectionId=name, connectedAt=NOW))
+    invoked: list[Mapping[str, Any]] = []
+    monkeypatch.setattr(
+        "chalicelib.publishing.Invoke.__call__",
+        lambda invoke, rest: invoked.append({"function": invoke.function, **publishing.to_event(rest)}),
+    )
+    monkeypatch.setattr(handlers, "HANDLER_MS", -1)
+    frame = {"action": "sendmessage", "channel": "lobby", "message": "hello", "ack": True}
+    deployed.invoke("websocket_message", event("message", body=json.dumps(frame)))
+    assert deployed.clients.frames(ME) == [{"type": "ack", "delivered": 1, "stale": 0, "handed_on": 1}]
+    [rest] = invoked
+    assert rest["function"] == "channels-dev-publish"
+    assert deployed.invoke("publish", {"handed_on": rest["handed_on"]})["delivered"] == 9
+    assert deployed.invoke("publish", {"handed_on": rest["handed_on"]})["already_sent"]
+    assert {name: deployed.clients.posts[name] for name in names} == {name: ["hello"] for name in names}
+
+
+def test_an_endpoint_that_accepts_nothing_is_said_once_with_what_to_do_and_counted(
+    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(application.app.log, "propagate", True)
+    names = [f"IU3k{number:05}AMCJw=" for number in range(20)]
+    for name in names:
+        deployed.invoke("websocket_connect", event("connect", connectionId=name, connectedAt=NOW))
+        deployed.clients.status[name] = 403
+    assert deployed.invoke("publish", {"channel": "lobby", "message": "hello"})["failed"] == 20
+    messages = {record.getMessage() for record in caplog.records}
+    assert sum("the function's role must allow execute-api:ManageConnections" in message for message in messages) == 2
+    assert "posts given up count=20 cause=PostToConnection failed: 403 ForbiddenException" in caplog.text
+    assert "failed=20" in caplog.text
 
 
 def test_events_that_come_at_once_share_one_service(deployed: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,11 +35,14 @@ class World:
         self.table = Table(self.client, self.name, self.clock)
         self.handed_on: list[Sending] = []
         executor = InlineExecutor()
-        broadcast = Broadcast(lambda *post: self.gateway.post(*post), executor, 8, 8_000, self.clock, Pacer(self.clock))
+        broadcast = Broadcast(self._post, executor, 8, 8_000, self.clock, Pacer(self.clock))
         settings = Settings(self.name, ChannelName("default"))
         fanout = Fanout(settings, self.table, broadcast, self.handed_on.append, executor, self.clock)
         self.service = Service(fanout, executor)
         self.frames = 0
+
+    def _post(self, connection_id: ConnectionId, text: str) -> None:
+        self.gateway.post(connection_id, text)
 
     def connect(self, *names: str, **query: str) -> None:
         for name in names:
