@@ -43,6 +43,9 @@ SHORTEST_SECONDS = 0.001
 RECEIVED_AT_ONCE = 4_096
 """More than an answer of @connections has."""
 
+WRITTEN_AT_ONCE = 16_384
+"""What a record of TLS holds. OpenSSL writes many without a look at the time in between."""
+
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -56,10 +59,10 @@ class Endpoint:
     """The endpoint at `url`, a scheme, host and port; raises ValueError for a URL that is none.
 
     `connect_seconds` bounds TCP's handshake with each of the host's addresses in turn, and again TLS's;
-    `answer_seconds` the time that writing the request takes, and again the time from its last byte to the response's
-    (where the other side stops within a record of TLS, each may be twice as long). Certificates are verified against
-    `ca_file`, always. Safe to use from several threads; there are never more connections than requests were under way
-    at once.
+    `answer_seconds` the time that writing the request takes, and again the time from its last byte to the response's.
+    (Within a record of TLS the kernel alone looks at the time, at each read and write of it: there the bound is for
+    a peer that stops, not for one that creeps.) Certificates are verified against `ca_file`, always. Safe to use from
+    several threads; there are never more connections than requests were under way at once.
     """
 
     def __init__(self, url: str, *, connect_seconds: float, answer_seconds: float, ca_file: str | None) -> None:
@@ -183,8 +186,15 @@ class _Connection:
 
     def write(self, data: bytes) -> None:
         """Raises OSError unless all has left."""
-        if self.socket.send(data) < len(data):  # the kernel returns before the end only when the time is up
-            raise TimeoutError("not written in time")
+        deadline = time.monotonic() + self._seconds
+        for start in range(0, len(data), WRITTEN_AT_ONCE):
+            if start:
+                self._bound_by(deadline, socket.SO_SNDTIMEO)
+            piece = data[start : start + WRITTEN_AT_ONCE]
+            if self.socket.send(piece) < len(piece):  # the kernel stops in the middle only when the time is up
+                raise TimeoutError("not written in time")
+        if len(data) > WRITTEN_AT_ONCE:
+            self._bound(socket.SO_SNDTIMEO, self._seconds)
 
     def read_response(self) -> Response:
         """Raises OSError and BadResponse; after `seconds`, TimeoutError."""
@@ -194,10 +204,7 @@ class _Connection:
         def receive() -> bytes:
             nonlocal pieces
             if pieces:  # nearly every answer comes in one, which spares it this
-                remaining = deadline - time.monotonic()
-                if remaining < SHORTEST_SECONDS:
-                    raise TimeoutError("no whole answer in time")
-                self._bound(socket.SO_RCVTIMEO, remaining)
+                self._bound_by(deadline, socket.SO_RCVTIMEO)
             pieces += 1
             try:
                 return self.socket.recv(RECEIVED_AT_ONCE)
@@ -208,6 +215,12 @@ class _Connection:
         if pieces > 1:
             self._bound(socket.SO_RCVTIMEO, self._seconds)
         return response
+
+    def _bound_by(self, deadline: float, option: int) -> None:
+        remaining = deadline - time.monotonic()
+        if remaining < SHORTEST_SECONDS:
+            raise TimeoutError("the time is up")
+        self._bound(option, remaining)
 
     def _bound(self, option: int, seconds: float) -> None:
         whole, part = divmod(round(seconds * 1_000_000), 1_000_000)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 MOST_BYTES = 1_048_576
 """More than that is not received, whatever it is: @connections answers in hundreds of bytes."""
@@ -30,8 +29,7 @@ class BadResponse(Exception):
     """What came is not a response, or only the beginning of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """`headers` have lower-case names, and values joined by a comma where a name was repeated. `reusable` is whether
     the connection may carry another request.
     """
@@ -113,11 +111,11 @@ def _head(stream: _Stream) -> tuple[int, dict[str, str], bool]:
     if head is None:
         raise BadResponse("not the head of an HTTP/1.1 response")
     minor, status, lines = head.groups()
-    headers: dict[str, str] = {}
-    for line in lines.split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    fields = [line.partition(":") for line in lines.split("\r\n")[1:]]
+    headers = {name.lower(): value.strip(" \t") for name, _, value in fields}
+    if len(headers) < len(fields):
+        for name in headers:
+            headers[name] = ", ".join(value.strip(" \t") for other, _, value in fields if other.lower() == name)
     closes = minor == "0" or "close" in headers.get("connection", "").lower()
     return int(status), headers, not closes
 

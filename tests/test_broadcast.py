@@ -330,19 +330,39 @@ def test_an_exception_out_of_the_deliveries_that_no_one_foresaw_is_raised_once_a
 
 
 def test_where_nothing_gets_through_the_broadcast_ends(sending: Sending, caplog: pytest.LogCaptureFixture) -> None:
-    """A role without permission, an endpoint that is none: it is not the receivers."""
+    """A role without permission, an endpoint that is none: it is not the receivers. (One thread posts here.)"""
     names = [f"c{n}" for n in range(1_000)]
     for name in names:
         sending.gateway.failures[name] = [failed(PostFailed)]
     result = sending.send(*names)
-    assert result.failed == HOPELESS
+    assert result.failed == HOPELESS + 1
     assert isinstance(result.interrupted, PostFailed)
-    assert len(sending.gateway.posts) == HOPELESS
+    assert len(sending.gateway.posts) == HOPELESS + 1
     warnings = [record.getMessage() for record in caplog.records]
     assert warnings == [
         "post given up connection=c0 cause=PostToConnection failed: refused",
-        "posts given up count=100 cause=PostToConnection failed: refused",
+        "posts given up count=101 cause=PostToConnection failed: refused",
     ]
+
+
+def test_one_stall_that_ends_all_that_is_under_way_does_not_end_the_broadcast() -> None:
+    """As many posts as there are threads, the replaced ones included, time out together: more than HOPELESS."""
+    names = [f"c{n}" for n in range(2_000)]
+    gateway = FakeGateway()
+    gateway.open = set(names)
+    stalled = threading.Barrier(HOPELESS + 20)
+    stalling = iter([True] * (HOPELESS + 20))
+
+    def post(connection_id: ConnectionId, text: str) -> None:
+        if next(stalling, False):
+            stalled.wait(30)
+            raise failed(PostFailed)
+        gateway.post(connection_id, text)
+
+    with ThreadPoolExecutor(HOPELESS + 20) as executor:
+        broadcast = new_broadcast(post, executor, HOPELESS + 20, Clock())
+        result = broadcast.send([delivery(name) for name in names], lambda _gone: None, expected=10_000)
+    assert (result.failed, result.delivered, result.interrupted) == (HOPELESS + 20, 2_000 - HOPELESS - 20, None)
 
 
 def test_what_waits_for_a_repeat_is_counted_as_failed_where_nothing_gets_through(sending: Sending) -> None:
