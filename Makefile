@@ -26,11 +26,11 @@ format: $(VENV)/dev.stamp ## rewrite the code in the project's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp ## measure; prints tables
-	@$(BIN)/python -m bench
+bench: $(VENV)/bench.stamp tests/clients/node_modules/.stamp bench/node_modules/.stamp ## measure; prints tables (QUICK=1: a minute)
+	@$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick)
 
 clean: ## remove all that make has made
-	rm -rf $(VENV) tests/clients/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) tests/clients/node_modules bench/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -48,7 +48,17 @@ $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/local.stamp
 	@$(PIP) install -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/bench.stamp: requirements-bench.txt $(VENV)/dev.stamp
+	@echo "Installing what the measurements need into $(VENV) (once) ..."
+	@$(PIP) install -r requirements-bench.txt
+	@touch $@
+
 tests/clients/node_modules/.stamp: tests/clients/package-lock.json
 	@if command -v npm >/dev/null; then \
 	  echo "Installing the JavaScript clients ..." && cd tests/clients && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.stamp; \
 	else echo "npm is not here: tests with JavaScript clients will be skipped (install Node 20 to run them)."; fi
+
+bench/node_modules/.stamp: bench/package-lock.json
+	@if command -v npm >/dev/null; then \
+	  echo "Installing the SDK for JavaScript ..." && cd bench && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.stamp; \
+	else echo "npm is not here: Node's SDK will not be measured (install Node 20 to have it)."; fi

@@ -1,89 +1,191 @@
-"""One channel on a running server: when its members have each message, and whether one was lost or came twice."""
+"""One channel on a running server: when its members have each message, and whether one was lost or came twice.
+
+The members are WebSocket clients in processes of their own (clients.py); this process publishes, and asks them.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import queue
+import subprocess
+import sys
+import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain, count
+from types import TracebackType
+from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.sync.client import connect
 
-CONNECTING_AT_ONCE = 50
-PATIENCE_SECONDS = 120.0
+from tests.server import ROOT
+
+CHANNEL = "fanout"
+PROCESSES = 3
+PATIENCE_SECONDS = 20.0
+"""How long nothing may come before what is missing is lost."""
+
+ACK_SECONDS = 120.0
+END_SECONDS = 20.0
+
+Progress = Callable[[int], None]
+"""Is told how many connections are open, or how many messages have come."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Fanout:
-    """What became of `publishes` messages to `connections` members. Times are in seconds."""
+    """What became of some messages. Times are in seconds since the publish frame was sent."""
 
-    connections: int
-    publishes: int
-    connected_in: float = 0.0
-    sent_in: float = 0.0
-    latencies: list[float] = field(default_factory=list)
-    lost: int = 0
-    twice: int = 0
-    acked: int = 0
+    latencies: list[list[float]]
+    """Of each message, those of its deliveries, the first one first."""
+    lost: int
+    """At members that stayed to the end."""
+    twice: int
+    """At any member."""
+    acked: int
     """Deliveries that the server's own acks count."""
+    errors: list[str]
+    """What the publisher was answered instead of an ack."""
+
+    @property
+    def posts_per_second(self) -> float:
+        return sum(map(len, self.latencies)) / self.seconds
+
+    @property
+    def seconds(self) -> float:
+        """From each publish to its last delivery, summed up."""
+        return sum(message[-1] for message in self.latencies if message)
 
 
-async def measure(
-    url: str, connections: int, publishes: int, size: int, progress: Callable[[str], None] = lambda _line: None
-) -> Fanout:
-    """Connects the members, then publishes messages of `size` bytes, each once the one before is acked."""
-    report = Fanout(connections, publishes)
-    received = [Counter[int]() for _ in range(connections)]
-    sent_at: dict[int, float] = {}
-    done = asyncio.Event()
-    missing = connections * publishes
+def measure(url: str, members: int, publishes: int, size: int) -> Fanout:
+    """Connects members to the server at `url` and publishes messages of `size` bytes to them."""
+    with Members(url, members) as channel:
+        channel.connect()
+        return channel.publish(publishes, size)
 
-    async def listen(member: int, socket: ClientConnection) -> None:
-        nonlocal missing
-        async for text in socket:
-            number = int(str(text).partition(" ")[0])
-            received[member][number] += 1
-            if received[member][number] == 1:
-                report.latencies.append(time.perf_counter() - sent_at[number])
-                missing -= 1
-                if not missing:
-                    done.set()
 
-    gate = asyncio.Semaphore(CONNECTING_AT_ONCE)
+class Members:
+    """The members of CHANNEL on the server at `url`: gone at the end of the block, or when this process ends."""
 
-    async def join() -> ClientConnection:
-        async with gate:
-            socket = await connect(f"{url}?room=", compression=None, open_timeout=PATIENCE_SECONDS, max_queue=None)
-            await socket.send(json.dumps({"action": "joinchannel", "channel": "fanout"}))
-            await asyncio.wait_for(socket.recv(), PATIENCE_SECONDS)
-            return socket
+    def __init__(self, url: str, members: int) -> None:
+        self.connected_in = 0.0
+        self._url = url
+        self._members = members
+        self._numbers = count()
+        self._heard: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
+        self._answers: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._processes: list[subprocess.Popen[str]] = []
+        self._listeners: list[threading.Thread] = []
 
-    started = time.perf_counter()
-    members = await asyncio.gather(*(join() for _ in range(connections)))
-    report.connected_in = time.perf_counter() - started
-    progress(f"{connections:,} members joined in {report.connected_in:.1f} s")
-    listeners = [asyncio.create_task(listen(number, socket)) for number, socket in enumerate(members)]
-    async with connect(f"{url}?room=", compression=None) as publisher:
-        started = time.perf_counter()
-        for number in range(publishes):
-            message = f"{number} ".ljust(size, "x")
-            sent_at[number] = time.perf_counter()
-            await publisher.send(
-                json.dumps({"action": "sendmessage", "channel": "fanout", "message": message, "ack": True})
+    def __enter__(self) -> Members:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in self._processes:
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for listener in self._listeners:
+            listener.join()
+
+    def connect(self, progress: Progress = lambda _opened: None) -> None:
+        """Connects them all. Raises RuntimeError if one of them cannot."""
+        for number in range(PROCESSES):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.clients"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
-            ack = json.loads(await asyncio.wait_for(publisher.recv(), PATIENCE_SECONDS))
-            report.acked += ack["delivered"]
-            progress(f"message {number + 1} of {publishes} acked")
-        report.sent_in = time.perf_counter() - started
-        try:
-            await asyncio.wait_for(done.wait(), PATIENCE_SECONDS)
-        except asyncio.TimeoutError:
-            progress(f"{missing:,} deliveries still missing after {PATIENCE_SECONDS:.0f} s")
-    # What comes twice comes before the close frame that answers ours.
-    await asyncio.gather(*(socket.close() for socket in members))
-    await asyncio.gather(*listeners)
-    report.lost = missing
-    report.twice = sum(count - 1 for counts in received for count in counts.values())
-    return report
+            self._processes.append(process)
+            listener = threading.Thread(target=self._listen, args=(number, process), daemon=True)
+            self._listeners.append(listener)
+            listener.start()
+        started = time.monotonic()
+        self._tell("connect", members=_shares(self._members), url=f"{self._url}?room={CHANNEL}")
+        self._await("connect", progress)
+        self.connected_in = time.monotonic() - started
+
+    def publish(
+        self,
+        publishes: int,
+        size: int,
+        *,
+        leaving: int = 0,
+        within: float = 0.0,
+        progress: Progress = lambda _came: None,
+    ) -> Fanout:
+        """Publishes messages of `size` bytes, each once the one before has come to all who stay.
+
+        `leaving` members leave meanwhile, at random times in the next `within` seconds.
+        """
+        if leaving:
+            self._tell("leave", members=_shares(leaving), seconds=within)
+        numbers: list[int] = []
+        acked, errors = 0, []
+        with connect(f"{self._url}?room=", compression=None) as publisher:
+            for _ in range(publishes):
+                numbers.append(number := next(self._numbers))
+                message = f"{number} {time.monotonic_ns()} ".ljust(size, "x")
+                frame = {"action": "sendmessage", "channel": CHANNEL, "message": message, "ack": True}
+                publisher.send(json.dumps(frame))
+                answer = json.loads(publisher.recv(ACK_SECONDS))
+                if answer["type"] == "ack":
+                    acked += answer["delivered"]
+                else:
+                    errors.append(str(answer))
+                self._tell("await", message=number, patience=PATIENCE_SECONDS)
+                self._await("await")
+                progress(len(numbers))
+        if leaving:
+            self._await("leave")
+        self._tell("count", messages=numbers)
+        counts = self._await("count")
+        of_each = zip(*(each["latencies"] for each in counts), strict=True)
+        latencies = [sorted(chain.from_iterable(of_message)) for of_message in of_each]
+        lost, twice = (sum(each[name] for each in counts) for name in ("missing", "twice"))
+        return Fanout(latencies, lost, twice, acked, errors)
+
+    def _tell(self, what: str, **arguments: Any) -> None:
+        """Gives each process a command; of an argument that is a tuple, each gets its own."""
+        for number, process in enumerate(self._processes):
+            own = {name: value[number] if isinstance(value, tuple) else value for name, value in arguments.items()}
+            assert process.stdin is not None
+            process.stdin.write(json.dumps({"do": what, **own}) + "\n")
+            process.stdin.flush()
+
+    def _await(self, done: str, progress: Progress = lambda _opened: None) -> list[dict[str, Any]]:
+        """The answers of all processes to a command."""
+        opened = [0] * PROCESSES
+        while len(self._answers[done]) < PROCESSES:
+            number, answer = self._heard.get()
+            if "error" in answer:
+                raise RuntimeError(answer["error"])
+            if "opened" in answer:
+                opened[number] = answer["opened"]
+                progress(sum(opened))
+            else:
+                self._answers[answer["done"]].append(answer)
+        return self._answers.pop(done)
+
+    def _listen(self, number: int, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                self._heard.put((number, json.loads(line)))
+        self._heard.put((number, {"error": "a process of clients has ended"}))
+
+
+def _shares(total: int) -> tuple[int, ...]:
+    """`total` in PROCESSES parts, as equal as they can be."""
+    return tuple((total + number) // PROCESSES for number in range(PROCESSES))

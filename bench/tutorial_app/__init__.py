@@ -1,0 +1,1 @@
+"""A rival, not a part of Channels: how tutorials write a channel server with Chalice."""
