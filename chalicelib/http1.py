@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 MOST_BYTES = 1_048_576
@@ -15,10 +16,8 @@ MOST_BYTES = 1_048_576
 
 SWITCHING_PROTOCOLS, NO_CONTENT, NOT_MODIFIED = 101, 204, 304
 
-_HEAD = re.compile(
-    r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n\0]*)?"  # the status line
-    r"((?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*)*)"  # header lines
-)
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n\0]*)?")
+_FIELD = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)")
 _HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{1,8}")
 
 Receive: TypeAlias = Callable[[], bytes]
@@ -77,7 +76,8 @@ class _Stream:
         """All before the next `end`, which is taken as well."""
         while (at := self.buffer.find(end)) < 0:
             self._more()
-        return self.exactly(at + len(end))[: -len(end)]
+        taken, self.buffer = self.buffer[:at], self.buffer[at + len(end) :]
+        return taken
 
     def exactly(self, length: int) -> bytes:
         while len(self.buffer) < length:
@@ -107,17 +107,33 @@ class _Stream:
 
 
 def _head(stream: _Stream) -> tuple[int, dict[str, str], bool]:
-    head = _HEAD.fullmatch(stream.until(b"\r\n\r\n").decode("latin-1"))
-    if head is None:
-        raise BadResponse("not the head of an HTTP/1.1 response")
-    minor, status, lines = head.groups()
-    fields = [line.partition(":") for line in lines.split("\r\n")[1:]]
-    headers = {name.lower(): value.strip(" \t") for name, _, value in fields}
+    first, *lines = stream.until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+    status, old = _status(first)
+    fields = [_field(line) for line in lines]
+    headers = dict(fields)
     if len(headers) < len(fields):
-        for name in headers:
-            headers[name] = ", ".join(value.strip(" \t") for other, _, value in fields if other.lower() == name)
-    closes = minor == "0" or "close" in headers.get("connection", "").lower()
-    return int(status), headers, not closes
+        headers = {name: ", ".join(value for other, value in fields if other == name) for name in headers}
+    return status, headers, not old and "close" not in headers.get("connection", "").lower()
+
+
+# Most lines of an answer stand in the one before it as well.
+
+
+@lru_cache(maxsize=16)
+def _status(line: str) -> tuple[int, bool]:
+    """The status, and whether this is HTTP/1.0."""
+    found = _STATUS_LINE.fullmatch(line)
+    if found is None:
+        raise BadResponse("no HTTP/1.1 status line")
+    return int(found[2]), found[1] == "0"
+
+
+@lru_cache(maxsize=64)
+def _field(line: str) -> tuple[str, str]:
+    found = _FIELD.fullmatch(line)
+    if found is None:
+        raise BadResponse("a header line that is none")
+    return found[1].lower(), found[2].rstrip(" \t")
 
 
 def _chunks(stream: _Stream) -> bytes:
