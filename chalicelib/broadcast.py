@@ -256,7 +256,8 @@ class _Sending:
         while delivery := self._next():
             if delivery.not_before:
                 clock.sleep(delivery.not_before - clock.now_ms())
-            clock.sleep(pacer.reserve(self._rate))
+            if (pause := pacer.reserve(self._rate)) > 0:
+                clock.sleep(pause)
             now = clock.elapsed_ms()
             if now > self._look_at:
                 self._replace_hanging(now)

@@ -37,16 +37,16 @@ def sign(
     """
     stamp = _stamp(credentials, scope, at)
     request = f"{method}\n{canonical_path}\n\n{stamp.signed_headers}\n{payload_sha256}"
-    text = stamp.text + sha256(request.encode()).hexdigest()
-    return f"{stamp.lines}{hmac.digest(stamp.key, text.encode(), 'sha256').hex()}\r\n"
+    signature = stamp.begun.copy()
+    signature.update(sha256(request.encode()).hexdigest().encode())
+    return f"{stamp.lines}{signature.hexdigest()}\r\n"
 
 
 class _Stamp(NamedTuple):
-    key: bytes
+    begun: hmac.HMAC
+    """The signature of the text to sign, up to the request's hash. It is copied, never continued."""
     signed_headers: str
     """The canonical headers and their names."""
-    text: str
-    """The text to sign, up to the request's hash."""
     lines: str
     """The header lines, up to the signature."""
 
@@ -71,4 +71,5 @@ def _stamp(credentials: ReadOnlyCredentials, scope: Scope, at: int) -> _Stamp:
     lines += (
         f"Authorization: {_ALGORITHM} Credential={credentials.access_key}/{where}, SignedHeaders={names}, Signature="
     )
-    return _Stamp(key, f"{canonical}\n{names}", f"{_ALGORITHM}\n{date}\n{where}\n", lines)
+    begun = hmac.new(key, f"{_ALGORITHM}\n{date}\n{where}\n".encode(), "sha256")
+    return _Stamp(begun, f"{canonical}\n{names}", lines)

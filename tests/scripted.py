@@ -39,9 +39,10 @@ class Peer:
     def __init__(self, connection: socket.socket, number: int, server: Server) -> None:
         self.connection = connection
         self.number = number
-        self.received = b""
+        self.received = bytearray()
+        """All that came, once decrypted."""
         self._server = server
-        self._unread = b""
+        self._unread = bytearray()
 
     def request(self) -> Request:
         """The next whole request. Raises Gone."""
@@ -51,7 +52,7 @@ class Peer:
         length = int(headers["content-length"])
         while len(self._unread) < length:
             self._receive()
-        body, self._unread = self._unread[:length], self._unread[length:]
+        body, self._unread = bytes(self._unread[:length]), self._unread[length:]
         method, path, _version = first.split(" ")
         request = Request(method, path, headers, body)
         self._server.requests.append(request)
@@ -77,7 +78,11 @@ class Peer:
             while True:
                 self._receive()
 
-    def _up_to(self, end: bytes) -> bytes:
+    def pause(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Does nothing for so long, or until the server ends."""
+        self._server.ending.wait(seconds)
+
+    def _up_to(self, end: bytes) -> bytearray:
         while end not in self._unread:
             self._receive()
         return self._unread
@@ -118,20 +123,15 @@ class Server:
         )
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if context else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
-        self._ending = False
+        self.ending = threading.Event()
         self._failures: list[Exception] = []
         self._threads: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept)
         self._accepting.start()
 
-    @property
-    def received(self) -> list[bytes]:
-        """All that came on each connection, once decrypted."""
-        return [peer.received for peer in self.peers]
-
     def end(self) -> None:
         """Closes everything; raises what a script has failed with."""
-        self._ending = True
+        self.ending.set()
         with suppress(OSError):
             socket.create_connection(self._listener.getsockname()[:2]).close()  # which wakes it
         self._accepting.join()
@@ -148,7 +148,7 @@ class Server:
     def _accept(self) -> None:
         while True:
             connection, _address = self._listener.accept()
-            if self._ending:
+            if self.ending.is_set():
                 connection.close()
                 return
             connection.settimeout(PATIENCE_SECONDS)
