@@ -181,7 +181,11 @@ class _Model:
         parsed: dict[str, Any] = parser.parse(received, self.service.operation_model(operation).output_shape)
         parsed["ResponseMetadata"]["RetryAttempts"] = 0
         if response.status >= 300:  # noqa: PLR2004  botocore's own bound
-            kind: Any = self.exceptions.from_code(parsed.get("Error", {}).get("Code"))
+            code = parsed.get("Error", {}).get("Code")
+            shape = self.service.shape_for_error_code(code)
+            if shape is not None:
+                parsed.update(parser.parse(received, shape))
+            kind: Any = self.exceptions.from_code(code)
             raise kind(parsed, operation)
         return parsed
 

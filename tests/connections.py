@@ -28,6 +28,7 @@ class Connections:
         self.posts: dict[str, list[str]] = defaultdict(list)
         self.status: dict[str, int] = {}
         self.requests = 0
+        self.headers: list[dict[str, str]] = []
         self.hang = threading.Event()
         self.hang.set()
 
@@ -49,6 +50,7 @@ def connections_endpoint() -> Iterator[Connections]:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
             connection_id = unquote(self.path.rsplit("/", 1)[1])
             connections.requests += 1
+            connections.headers.append(dict(self.headers))
             connections.hang.wait(30)
             status = connections.status.get(connection_id, 200)
             if status == 200:
