@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -11,49 +10,18 @@ from hypothesis import strategies as st
 
 from chalicelib.broadcast import (
     ATTEMPTS,
-    HOPELESS,
     OPENING_RETRY_MS,
     PRUNE_BATCH,
     YOUNG_MS,
-    Broadcast,
     Delivery,
-    Post,
     Result,
 )
 from chalicelib.clock import Clock
 from chalicelib.errors import ConnectionGone, NotWritten, PostError, PostFailed, StoreError, Throttled
 from chalicelib.model import ConnectionId
-from chalicelib.pacing import Pacer
 
-from .fakes import NOW, FakeClock, FakeGateway, InlineExecutor
-
-OLD = NOW - YOUNG_MS
-YOUNG = OLD + 1
-
-
-class Sending:
-    """A broadcast over a fake gateway, and what it pruned."""
-
-    def __init__(self, window: int = 4, executor: Executor | None = None, clock: Clock | None = None) -> None:
-        self.gateway = FakeGateway()
-        self.clock = clock or FakeClock()
-        self.broadcast = new_broadcast(self.gateway.post, executor or InlineExecutor(), window, self.clock)
-        self.pruned: list[Sequence[ConnectionId]] = []
-
-    def send(self, *names: str, joined_at: int = OLD) -> Result:
-        return self.broadcast.send([delivery(name, joined_at) for name in names], self.pruned.append)
-
-
-def new_broadcast(post: Post, executor: Executor, window: int, clock: Clock) -> Broadcast:
-    return Broadcast(post, executor, window, rate=1_000_000, clock=clock, pacer=Pacer(clock))
-
-
-def delivery(name: str, joined_at: int = OLD) -> Delivery:
-    return Delivery(ConnectionId(name), "hello", joined_at)
-
-
-def failed(kind: type[PostError]) -> PostError:
-    return kind("PostToConnection", "refused")
+from .broadcasts import OLD, YOUNG, Sending, delivery, failed, new_broadcast
+from .fakes import NOW, FakeGateway, InlineExecutor
 
 
 @pytest.fixture(name="sending")
@@ -254,162 +222,6 @@ def test_receivers_that_hang_do_not_hold_up_the_others() -> None:
         names = ["h0", "h1", "h2", *sorted(others)]
         result = broadcast.send([delivery(name) for name in names], lambda _gone: None, expected=len(names))
     assert result == Result(delivered=53)
-
-
-def test_a_thread_whose_post_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All threads but the caller's hang until the others are served, which the caller alone could not do: it hangs as
-    well, once.
-    """
-    monkeypatch.setattr("chalicelib.broadcast.SLOW_MS", 20)
-    others = {f"c{n}" for n in range(200)}
-    slow_answers, all_others_served = threading.Event(), threading.Event()
-    gateway = FakeGateway()
-    gateway.open = {*others, "h0", "h1", "h2"}
-    posting: set[str] = set()
-    caller = threading.current_thread()
-
-    def post(connection_id: ConnectionId, text: str) -> None:
-        posting.add(threading.current_thread().name)
-        if connection_id.startswith("h"):
-            assert all_others_served.wait(timeout=30)
-        if threading.current_thread() is caller:
-            slow_answers.wait(0.05)
-        gateway.post(connection_id, text)
-        if gateway.received.keys() >= others:
-            all_others_served.set()
-
-    with ThreadPoolExecutor(16) as executor:
-        broadcast = new_broadcast(post, executor, 4, Clock())
-        names = ["h0", "h1", "h2", *sorted(others)]
-        result = broadcast.send([delivery(name) for name in names], lambda _gone: None, expected=len(names))
-    assert result == Result(delivered=203)
-    assert len(posting) > 4
-
-
-def test_no_more_threads_than_deliveries_and_none_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Counting(InlineExecutor):
-        submitted = 0
-
-        def submit(self, *arguments: Any, **named: Any) -> Any:
-            self.submitted += 1
-            return super().submit(*arguments, **named)
-
-    for receivers, helpers in ((0, 0), (1, 0), (2, 1), (3, 2), (50, 19), (10_000, 127)):
-        executor = Counting()
-        sending = Sending(executor=executor)
-        names = [f"c{n}" for n in range(receivers)]
-        sending.gateway.open = set(names)
-        broadcast = new_broadcast(sending.gateway.post, executor, 128, FakeClock())
-        broadcast.send(map(delivery, names), sending.pruned.append, expected=receivers)
-        assert executor.submitted == helpers
-
-
-def test_helpers_that_find_no_free_thread_are_not_waited_for() -> None:
-    """As many threads as the executor has are taken by another broadcast that hangs."""
-    free = threading.Event()
-    with ThreadPoolExecutor(1) as executor:
-        executor.submit(free.wait, 30)
-        sending = Sending(executor=executor, clock=Clock())
-        sending.gateway.open = {f"c{n}" for n in range(20)}
-        deliveries = [delivery(name) for name in sending.gateway.open]
-        assert sending.broadcast.send(deliveries, sending.pruned.append, expected=20) == Result(delivered=20)
-        free.set()
-
-
-def test_an_exception_out_of_the_deliveries_that_no_one_foresaw_is_raised_once_all_threads_are_done() -> None:
-    def deliveries() -> Iterator[Delivery]:
-        yield from (delivery(f"c{n}") for n in range(100))
-        raise ZeroDivisionError
-
-    with ThreadPoolExecutor(4) as executor:
-        sending = Sending(executor=executor, clock=Clock())
-        sending.gateway.open = {f"c{n}" for n in range(100)}
-        with pytest.raises(ZeroDivisionError):
-            sending.broadcast.send(deliveries(), sending.pruned.append, expected=100)
-    assert len(sending.gateway.posts) == 100
-
-
-def test_where_nothing_gets_through_the_broadcast_ends(sending: Sending, caplog: pytest.LogCaptureFixture) -> None:
-    """A role without permission, an endpoint that is none: it is not the receivers. (One thread posts here.)"""
-    names = [f"c{n}" for n in range(1_000)]
-    for name in names:
-        sending.gateway.failures[name] = [failed(PostFailed)]
-    result = sending.send(*names)
-    assert result.failed == HOPELESS + 1
-    assert isinstance(result.interrupted, PostFailed)
-    assert len(sending.gateway.posts) == HOPELESS + 1
-    warnings = [record.getMessage() for record in caplog.records]
-    assert warnings == [
-        "post given up connection=c0 cause=PostToConnection failed: refused",
-        "posts given up count=101 cause=PostToConnection failed: refused",
-    ]
-
-
-def test_one_stall_that_ends_all_that_is_under_way_does_not_end_the_broadcast() -> None:
-    """As many posts as there are threads, the replaced ones included, time out together: more than HOPELESS."""
-    names = [f"c{n}" for n in range(2_000)]
-    gateway = FakeGateway()
-    gateway.open = set(names)
-    stalled = threading.Barrier(HOPELESS + 20)
-    stalling = iter([True] * (HOPELESS + 20))
-
-    def post(connection_id: ConnectionId, text: str) -> None:
-        if next(stalling, False):
-            stalled.wait(30)
-            raise failed(PostFailed)
-        gateway.post(connection_id, text)
-
-    with ThreadPoolExecutor(HOPELESS + 20) as executor:
-        broadcast = new_broadcast(post, executor, HOPELESS + 20, Clock())
-        result = broadcast.send([delivery(name) for name in names], lambda _gone: None, expected=10_000)
-    assert (result.failed, result.delivered, result.interrupted) == (HOPELESS + 20, 2_000 - HOPELESS - 20, None)
-
-
-def test_what_waits_for_a_repeat_is_counted_as_failed_where_nothing_gets_through(sending: Sending) -> None:
-    for n in range(500):
-        sending.gateway.failures[f"c{n}"] = [failed(PostFailed if n % 2 else NotWritten)] * ATTEMPTS
-    result = sending.send(*(f"c{n}" for n in range(500)))
-    assert isinstance(result.interrupted, PostFailed)
-    assert result.failed == len(set(sending.gateway.posts))
-
-
-@pytest.mark.parametrize("sign_of_life", [None, ConnectionGone, Throttled])
-def test_failures_between_signs_of_life_do_not_end_it(sending: Sending, sign_of_life: type[PostError] | None) -> None:
-    names = [f"c{n}" for n in range(1_000)]
-    sending.gateway.open = set(names)
-    for number, name in enumerate(names):
-        alive = number % (HOPELESS - 1) == 0
-        sending.gateway.failures[name] = (
-            [failed(sign_of_life) if sign_of_life else None] if alive else [failed(PostFailed)]
-        )
-    result = sending.send(*names)
-    assert result.interrupted is None
-    assert result.failed == 989
-
-
-def test_what_is_throttled_is_given_up_when_the_time_is_up(sending: Sending) -> None:
-    sending.gateway.failures["a"] = [failed(Throttled)] * 100
-    result = sending.broadcast.send([delivery("a")], sending.pruned.append, give_up_at=NOW)
-    assert result == Result(throttled=1)
-    assert sending.clock.now_ms() == NOW
-
-
-def test_while_all_are_slowed_a_throttled_receiver_is_tried_until_the_time_is_up(sending: Sending) -> None:
-    """429s that the quota is to blame for do not use up a receiver's attempts."""
-    names = [f"c{n}" for n in range(300)]
-    sending.gateway.open = set(names)
-    for name in names:
-        sending.gateway.failures[name] = [failed(Throttled)] * (ATTEMPTS + 3)
-    assert sending.send(*names) == Result(delivered=300)
-
-
-def test_posts_are_paced() -> None:
-    clock = FakeClock()
-    sending = Sending(clock=clock)
-    names = [f"c{n}" for n in range(3_000)]
-    sending.gateway.open = set(names)
-    sending.broadcast.send(map(delivery, names), sending.pruned.append, rate=1_000)
-    assert clock.now_ms() - NOW == pytest.approx(2_500, abs=5)
 
 
 @settings(deadline=None)
