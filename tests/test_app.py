@@ -24,7 +24,7 @@ from localaws.dynamodb import create_table, load_definition
 from .captured import event
 from .conftest import ROOT, everything_in
 from .connections import Connections, connections_endpoint
-from .fakes import NOW
+from .fakes import NOW, Context
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -253,6 +253,24 @@ def test_what_a_handler_has_no_time_for_goes_to_the_publish_function(
     assert deployed.invoke("publish", {"handed_on": rest["handed_on"]})["delivered"] == 9
     assert deployed.invoke("publish", {"handed_on": rest["handed_on"]})["already_sent"]
     assert {name: deployed.clients.posts[name] for name in names} == {name: ["hello"] for name in names}
+
+
+def test_the_publish_function_goes_on_in_itself_whatever_its_name(
+    deployed: Lambda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CloudFormation names functions as it likes."""
+    names = [f"IU3k{number:05}AMCJw=" for number in range(3)]
+    for name in names:
+        deployed.invoke("websocket_connect", event("connect", connectionId=name, connectedAt=NOW))
+    functions: list[str | None] = []
+    monkeypatch.setattr(
+        "chalicelib.publishing.Invoke.__call__", lambda invoke, _rest: functions.append(invoke.function)
+    )
+    monkeypatch.setenv("TABLE_NAME", TABLE)
+    monkeypatch.setenv("PUBLISH_FUNCTION", "another")
+    context = Context(remaining_ms=0)
+    sent = handlers.publish({"channel": "lobby", "message": 1}, context, application.app.websocket_api)
+    assert (sent["delivered"], functions) == (1, [context.function_name])
 
 
 def test_an_endpoint_that_accepts_nothing_is_said_once_with_what_to_do_and_counted(

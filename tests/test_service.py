@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 
-from .world import World, error_code
+from .world import ADDRESS, World, error_code
 
 
 @pytest.fixture(name="world")
@@ -97,6 +97,13 @@ def test_a_join_is_acked_once_it_is_written(world: World) -> None:
     world.send("b", {"action": "sendmessage", "channel": "news", "message": "hello"})
     assert world.received("a") == ["hello"]
     assert world.received("b") == []
+
+
+def test_the_address_is_written_by_the_first_connect_of_a_process_alone(world: World) -> None:
+    requests = Requests(world.client)
+    written = [requests.during(lambda name=name: world.connect(name))[1] for name in "abc"]  # type: ignore[misc]
+    assert written == [3, 2, 2]
+    assert world.service.address() == ADDRESS
 
 
 def test_no_ack_comes_before_the_write(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
