@@ -180,7 +180,7 @@ def test_broadcasts_while_two_hundred_clients_connect_lose_no_member(project: Pa
 
 
 def test_without_its_tables_name_the_server_refuses_connects_and_says_what_to_set(project: Path) -> None:
-    change(project / ".chalice/config.json", '"TABLE_NAME": "channels-dev"', "")
+    change(project / ".chalice/config.json", '"TABLE_NAME": "channels-dev",', "")
     with running_server(project=project) as server:
         with pytest.raises(InvalidStatus) as refused, client(server):
             pass
