@@ -155,15 +155,19 @@ class Broadcast:
         *,
         expected: int = 1,
         rate: float | None = None,
+        burst: bool = True,
         give_up_at: float = math.inf,
     ) -> Result:
         """Posts each delivery, and returns once all have ended, one way or the other.
 
         `expected` is about how many there are. The calling thread posts along, and alone where there is but one
-        delivery. `rate` is this broadcast's share, where others are under way elsewhere. What is throttled is not tried
-        again after `give_up_at` (ms since 1970). An UpstreamError out of `deliveries` ends the drawing; what was drawn
-        is sent all the same, and the error is in the result.
+        delivery. `rate` is this broadcast's share, where others are under way elsewhere; it has no `burst` where it
+        goes on with what another began. What is throttled is not tried again after `give_up_at` (ms since 1970). An
+        UpstreamError out of `deliveries` ends the drawing; what was drawn is sent all the same, and the error is in the
+        result.
         """
+        if not burst:
+            self.pacer.forgo_burst()
         return _Sending(self, iter(deliveries), prune, rate or self.rate, give_up_at).run(expected)
 
 

@@ -77,6 +77,7 @@ class Fanout:
         channel = sending.message.channel
         pages = self.table.members(channel, sending.within)
         first = next(pages)
+        goes_on = sending.clients is not None
         clients = first.size if sending.clients is None else sending.clients
         encoded = Encoded(sending.message, clients)
         if claim and not self.table.claim(sending.id, sending.within.after):
@@ -90,6 +91,7 @@ class Fanout:
             prune=lambda connection_ids: self.table.prune(channel, connection_ids),
             expected=first.size,
             rate=sending.rate,
+            burst=not goes_on,
             give_up_at=budget.retry_until,
         )
         result.handed_on = len(handed_on)

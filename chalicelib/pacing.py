@@ -47,6 +47,11 @@ class Pacer:
         """Whether the quota refuses so much that all posts go slower than configured."""
         return self._share < 1
 
+    def forgo_burst(self) -> None:
+        """Another invocation has had it: what comes now goes on where that one stopped."""
+        with self._lock:
+            self._free_at = max(self._free_at, self._clock.elapsed_ms())
+
     def reserve(self, rate: float) -> float:
         """Takes the next post's place among `rate` posts a second; returns how long to wait for it (ms)."""
         with self._lock:

@@ -253,6 +253,14 @@ def test_without_a_function_to_hand_on_to_it_is_said_that_some_have_not_got_it(i
         invocations.send(message_to("crowd"), Budget(invocations.clock.now_ms() - 1, float("inf")))
 
 
+def test_the_invocations_of_one_sending_have_one_burst_together(invocations: Invocations) -> None:
+    """2,500 members at 1,000 a second, 500 of them at once: two seconds, in however many invocations."""
+    invocations.settings = replace(invocations.settings, broadcast_rate=1_000)
+    began = invocations.clock.now_ms()
+    assert len(invocations.send_all(message_to("crowd"), 400)) > 3
+    assert invocations.clock.now_ms() - began == pytest.approx(2_000, abs=20)
+
+
 # --- side by side
 
 

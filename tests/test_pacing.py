@@ -80,6 +80,15 @@ def test_after_a_rest_a_burst_goes_out_at_once_and_then_the_rate_holds() -> None
     assert pacer.reserve(8_000) <= 0
 
 
+def test_what_goes_on_where_another_stopped_has_no_burst() -> None:
+    clock = FineClock()
+    pacer = Pacer(clock)
+    pacer.forgo_burst()
+    assert [round(pacer.reserve(1_000)) for _ in range(3)] == [1, 2, 3]
+    clock.elapsed = 60_000
+    assert pacer.reserve(1_000) <= 0
+
+
 def test_a_rate_at_the_quota_is_never_refused() -> None:
     clock = FineClock()
     quota = Quota(clock, rate=2_500, burst=1_251)  # one more: these clocks add up fractions
