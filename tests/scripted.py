@@ -49,7 +49,7 @@ class Peer:
         head, _, self._unread = self._up_to(b"\r\n\r\n").partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        length = int(headers["content-length"])
+        length = int(headers.get("content-length", "0"))
         while len(self._unread) < length:
             self._receive()
         body, self._unread = bytes(self._unread[:length]), self._unread[length:]

@@ -1,0 +1,32 @@
+"""The SDK's configuration as on a machine that has none, but for what a test sets."""
+
+from __future__ import annotations
+
+import os
+
+import boto3
+import pytest
+
+ACCESS_KEY = "AKIDEXAMPLE"
+SECRET = "wJalrXUtnFEMIK7MDENG"
+TOKEN = "FwoGZXIvYXdzEXAMPLETOKEN"
+
+
+def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable, no file, no default session, and no look at the network for credentials."""
+    for name in os.environ:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a Lambda: a region, and credentials with a session token."""
+    unset(monkeypatch)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
