@@ -56,7 +56,7 @@ def read_response(receive: Receive) -> Response:
         body = _chunks(stream)
         reusable = reusable and length is None  # with both, someone on the way has been fooled
     elif length is not None:
-        if not (length.isascii() and length.isdecimal() and len(length) <= len(str(MOST_BYTES))):
+        if not (length.isdecimal() and len(length) <= len(str(MOST_BYTES))):
             raise BadResponse("a Content-Length that is no length")
         body = stream.exactly(int(length))
     else:

@@ -130,10 +130,10 @@ def test_an_answer_that_does_not_come_or_does_not_go_on_ends_in_a_timeout(serve:
 
 
 def drip(peer: Peer) -> None:
-    """Answers with a byte now and then, for longer than any test waits."""
+    """Answers with a byte now and then, for much longer than the endpoint may wait."""
     peer.request()
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-    while True:
+    for _ in range(400):
         peer.send(b"x")
         peer.pause(0.01)
 
@@ -154,8 +154,11 @@ def test_data_that_keeps_coming_does_not_put_the_deadline_off(serve: Serve, cloc
         endpoint.exchange(REQUEST)
 
 
-def test_after_an_answer_in_pieces_the_next_has_its_full_time_on_the_same_connection(serve: Serve) -> None:
+def test_after_a_request_or_an_answer_in_pieces_the_next_has_its_full_time_on_the_same_connection(
+    serve: Serve, clock: MovedClock
+) -> None:
     server, endpoint = serve(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n" + b"x" * 50_000))
+    clock.monotonic_step = 0.1
     bounds = set()
     for size in (10, 100_000, 10):
         endpoint.exchange(request("x" * size))
@@ -182,6 +185,16 @@ def reads_slowly(peer: Peer) -> None:
 @pytest.mark.parametrize("reads", [never_reads, reads_slowly])
 def test_a_request_that_is_not_taken_in_time_is_not_fully_written(serve: Serve, reads: Script) -> None:
     server, endpoint = serve(reads, answer_seconds=0.2)
+    with pytest.raises(NotFullyWritten):
+        endpoint.exchange(LARGE)
+    assert (len(server.peers), len(server.requests), idle(endpoint)) == (1, 0, 0)
+
+
+def test_a_request_that_stops_within_one_write_is_not_fully_written(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WRITTEN_AT_ONCE", len(LARGE))
+    server, endpoint = serve(never_reads, answer_seconds=0.2)
     with pytest.raises(NotFullyWritten):
         endpoint.exchange(LARGE)
     assert (len(server.peers), len(server.requests), idle(endpoint)) == (1, 0, 0)

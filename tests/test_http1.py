@@ -6,7 +6,7 @@ import http.client
 import io
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise, repeat
+from itertools import chain, pairwise, repeat
 from typing import NamedTuple, cast
 
 import pytest
@@ -26,8 +26,14 @@ def pieces(data: bytes, cuts: Iterable[int] = ()) -> list[bytes]:
 
 def then_closed(data: bytes, cuts: Iterable[int] = ()) -> Callable[[], bytes]:
     """A connection that is closed after the data."""
-    left = iter(pieces(data, cuts))
-    return lambda: next(left, b"")
+    left = chain(pieces(data, cuts), repeat(b"", 3))
+
+    def receive() -> bytes:
+        piece = next(left, None)
+        assert piece is not None, "reads on after the end"
+        return piece
+
+    return receive
 
 
 def then_silent(data: bytes, cuts: Iterable[int] = ()) -> Callable[[], bytes]:
@@ -297,6 +303,7 @@ def test_odd_but_right_responses_are_read(raw: bytes, body: bytes, reusable: boo
                 b"2\r\nx\r\n0\r\n\r\n",
                 b"1\nx\n0\n\n",
                 b"1\r\nx0\r\n\r\n",
+                b"1\r\nx??0\r\n\r\n",
                 b"ffffffff\r\nx\r\n0\r\n\r\n",
                 b"<html>no chunks</html>\r\n\r\n",
             )
