@@ -71,7 +71,7 @@ Run = Callable[[float], Round]
 
 def measure(quick: bool, progress: Progress) -> Measured:
     """Each sender in turn, several times. Without Node or wrk their rows are left out."""
-    count, seconds = (2, 0.2) if quick else (5, 1.0)
+    count, seconds = (3, 0.5) if quick else (5, 1.0)
     senders = [sender for sender in SENDERS if _is_here(sender.way) and (sender.in_quick or not quick)]
     rounds = {sender: Rounds() for sender in senders}
     task = progress.add_task("sends: chalice, boto3, Node, wrk and ours in turn", total=count * len(senders) + 1)
