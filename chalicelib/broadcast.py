@@ -42,9 +42,9 @@ on the safe side.
 OPENING_RETRY_MS = 250
 """When a 410 of a young member is tried again."""
 
-ATTEMPTS = 6
-"""How often one post is tried while it is throttled or cannot be written: some three seconds at most. While all are
-slowed, a 429 says nothing about its receiver, and only the broadcast's own time counts.
+RETRY_MS = 3_000
+"""How long a post is tried that is throttled or cannot be written: since its first failure, or since all posts were
+last slowed. While they are, a 429 says nothing about its receiver, and only the broadcast's own time counts.
 """
 
 BACKOFF_MS = 100
@@ -84,7 +84,7 @@ Prune: TypeAlias = Callable[[Sequence[ConnectionId]], None]
 
 class Delivery(NamedTuple):
     """A text for one connection, which became a member at `joined_at`; not to be sent before `not_before` (ms since
-    1970).
+    1970). The rest is what came of it so far: `retry_until` is when it is given up, 0 before its first failure.
     """
 
     connection_id: ConnectionId
@@ -92,6 +92,7 @@ class Delivery(NamedTuple):
     joined_at: int
     not_before: int = 0
     attempt: int = 1
+    retry_until: int = 0
     was_gone: bool = False
 
 
@@ -334,9 +335,11 @@ class _Sending:
             self._broadcast.pacer.throttled()
         longest = min(BACKOFF_MOST_MS, BACKOFF_MS * 2 ** (delivery.attempt - 1))
         again_at = now + round(random.uniform(0, longest))  # noqa: S311
-        tries_left = delivery.attempt < ATTEMPTS or (throttled and self._broadcast.pacer.slowed)
-        if isinstance(error, Throttled | NotWritten) and tries_left and again_at <= self._give_up_at:
-            self._wait(delivery._replace(not_before=again_at, attempt=delivery.attempt + 1))
+        until = delivery.retry_until
+        if not until or (throttled and self._broadcast.pacer.slowed):
+            until = now + RETRY_MS
+        if isinstance(error, Throttled | NotWritten) and again_at <= min(until, self._give_up_at):
+            self._wait(delivery._replace(not_before=again_at, attempt=delivery.attempt + 1, retry_until=until))
         elif throttled:
             result.throttled += 1
         else:
