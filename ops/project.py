@@ -1,0 +1,104 @@
+"""The project's own files: stages and names from .chalice/config.json, resources from .chalice/resources.json.
+
+The only module that knows how Chalice names what it deploys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+FUNCTIONS = ("websocket_connect", "websocket_message", "websocket_disconnect", "publish")
+"""app.py's functions, by the names that Chalice gives them."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of .chalice/config.json: what it is called, and what its parts are called on AWS."""
+
+    name: str
+    app: str
+    gateway_stage: str
+    """The stage of the API, as it stands in URLs."""
+    table: str
+    tags: Mapping[str, str]
+    custom_domain: Mapping[str, Any] | None
+    """`websocket_api_custom_domain`, where it is filled in."""
+
+    @property
+    def is_production(self) -> bool:
+        return self.name == "prod"
+
+    def function(self, name: str) -> str:
+        """The Lambda function's name on AWS."""
+        return f"{self.app}-{self.name}-{name}"
+
+    def policy_file(self, name: str) -> str:
+        """Where that function's policy lies, in .chalice/."""
+        return f"policies/{self.name}-{name}.json"
+
+
+def load_stage(name: str, root: Path = ROOT) -> Stage:
+    """The stage of that name; raises ConfigError."""
+    config = _read(root / ".chalice/config.json")
+    stages = _mapping(config.get("stages"), "stages")
+    if name not in stages:
+        raise ConfigError(f"There is no stage {name!r} in .chalice/config.json; there is: {', '.join(stages)}.")
+    stage = _mapping(stages[name], f"stages.{name}")
+    variables = _mapping(stage.get("environment_variables"), f"stages.{name}.environment_variables")
+    table = variables.get("TABLE_NAME")
+    if not isinstance(table, str) or not table:
+        raise ConfigError(f"stages.{name}.environment_variables in .chalice/config.json needs a TABLE_NAME.")
+    domain = stage.get("websocket_api_custom_domain")
+    return Stage(
+        name=name,
+        app=_text(config.get("app_name"), "app_name"),
+        gateway_stage=_text(
+            stage.get("api_gateway_stage", config.get("api_gateway_stage", "api")), "api_gateway_stage"
+        ),
+        table=table,
+        tags=_mapping(stage.get("tags", {}), f"stages.{name}.tags"),
+        custom_domain=None if domain is None else _mapping(domain, f"stages.{name}.websocket_api_custom_domain"),
+    )
+
+
+def load_resources(root: Path = ROOT) -> Mapping[str, Any]:
+    """.chalice/resources.json: what Chalice does not make, as CloudFormation takes it. Raises ConfigError."""
+    return _read(root / ".chalice/resources.json")
+
+
+def deployed_api(stage: Stage, root: Path = ROOT) -> str | None:
+    """The id of the API that `chalice deploy` made for the stage; None where it has not made one."""
+    path = root / f".chalice/deployed/{stage.name}.json"
+    if not path.exists():
+        return None
+    resources = _read(path).get("resources", [])
+    return next((each["websocket_api_id"] for each in resources if "websocket_api_id" in each), None)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        return _mapping(json.loads(path.read_text(encoding="utf-8")), path.name)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}.") from error
+
+
+def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{what} must be a JSON object.")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{what} in .chalice/config.json must be a string that is not empty.")
+    return value
