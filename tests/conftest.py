@@ -1,4 +1,6 @@
-"""The stores that tests run against: real ones, each a process of its own that ends with the tests."""
+"""The stores that tests run against: real ones, each a process of its own that ends with the tests. And what handlers
+call meanwhile, recorded.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ from chalicelib.model import ChannelName, ConnectionId
 from chalicelib.table import _membership_key
 from localaws.dynamodb import Store, create_table, load_definition
 
+from . import recorder
 from .fakes import NOW
 
 if TYPE_CHECKING:
@@ -52,15 +55,15 @@ def new_table(client: DynamoDBClient) -> str:
     return name
 
 
-def fill(client: DynamoDBClient, table: str, channel: ChannelName, names: Sequence[str]) -> None:
+def fill(client: DynamoDBClient, table: str, channel: ChannelName, names: Sequence[str], joined_at: int = NOW) -> None:
     """Makes members of a channel, as joins would, in batches."""
     requests.Store(client, table, Clock()).put_all(
         _membership_key(channel, ConnectionId(name))
         | {
             "connection_id": {"S": name},
             "dialect": {"S": "text"},
-            "joined_at": {"N": str(NOW)},
-            "at": {"N": str(NOW)},
+            "joined_at": {"N": str(joined_at)},
+            "at": {"N": str(joined_at)},
             "expires_at": {"N": str(NOW // 1_000 + 7_200)},
         }
         for name in names
@@ -71,6 +74,22 @@ def everything_in(client: DynamoDBClient, table: str) -> list[dict[str, Any]]:
     """All items. (Only tests scan.)"""
     pages = client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
     return [item for page in pages for item in page["Items"]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder in which handlers, those in this process and those in servers that tests start, have their calls."""
+    folder = tmp_path_factory.mktemp("recording")
+    recorder.install(folder)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv(recorder.VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What judges the recording comes when all else has been recorded."""
+    items.sort(key=lambda item: "recorded" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

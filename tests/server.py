@@ -18,12 +18,14 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from tests import recorder
+
 ROOT = Path(__file__).resolve().parent.parent
 
 START_S = 60.0
 STOP_S = 20.0
 
-_PLAIN = ("PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE")
+_PLAIN = ("PATH", "HOME", "TMPDIR", "LANG", "SSL_CERT_FILE", recorder.VARIABLE)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a server's process gets to see: this shell's bare necessities, and `env`."""
     plain = {name: os.environ[name] for name in _PLAIN if name in os.environ}
     # chalice loads the project's app.py, but localaws is this repository's.
-    return {**plain, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+    path = os.pathsep.join([*([str(recorder.SITE)] if recorder.VARIABLE in plain else []), str(ROOT)])
+    return {**plain, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
 
 
 def start(
