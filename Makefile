@@ -1,12 +1,13 @@
-# make run, make test, make lint, make bench: the same for people and for CI.
+# make run, make test, make lint, make bench, make deploy: the same for people and for CI.
 SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8000
+STAGE ?= dev
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint format bench clean
+.PHONY: help run test lint format bench deploy destroy package verify clean
 
 help: ## what can be made here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
@@ -29,6 +30,18 @@ format: $(VENV)/dev.stamp ## rewrite the code in the project's format
 bench: $(VENV)/bench.stamp tests/clients/node_modules/.stamp bench/node_modules/.stamp ## measure; prints tables (QUICK=1: a minute)
 	@$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick)
 
+deploy: $(VENV)/ops.stamp ## create or update a stage on AWS, and print its wss:// address (STAGE=dev)
+	@$(BIN)/python -m ops deploy "$(STAGE)"
+
+destroy: $(VENV)/ops.stamp ## remove a stage from AWS, after asking (TABLE=drop removes its table too, YES=1 does not ask)
+	@$(BIN)/python -m ops destroy "$(STAGE)" --table "$(or $(TABLE),keep)" $(if $(filter-out 0,$(YES)),--yes)
+
+package: $(VENV)/ops.stamp ## write a stage's CloudFormation template and zip into a folder (STAGE=prod OUT=folder)
+	@$(BIN)/python -m ops package "$(STAGE)" "$(OUT)"
+
+verify: $(VENV)/ops.stamp ## hold real conversations with what is served at an address (URL=wss://..., ANY_HOST=1: not only here)
+	@$(BIN)/python -m ops verify "$(URL)" $(if $(filter-out 0,$(ANY_HOST)),--any-host)
+
 clean: ## remove all that make has made
 	rm -rf $(VENV) tests/clients/node_modules bench/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 
@@ -38,7 +51,12 @@ $(VENV)/bin/python:
 	@echo "Making $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/local.stamp: requirements-local.txt | $(VENV)/bin/python
+$(VENV)/ops.stamp: requirements-ops.txt | $(VENV)/bin/python
+	@echo "Installing what deploys need into $(VENV) (once) ..."
+	@$(PIP) install -r requirements-ops.txt
+	@touch $@
+
+$(VENV)/local.stamp: requirements-local.txt requirements-ops.txt | $(VENV)/bin/python
 	@echo "Installing what the server needs into $(VENV) (half a minute, once) ..."
 	@$(PIP) install -r requirements-local.txt
 	@touch $@

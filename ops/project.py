@@ -34,10 +34,16 @@ class Stage:
 
     @property
     def is_production(self) -> bool:
-        return self.name == "prod"
+        """prod, and prod-… for its further regions: IAM's names are the account's, so each region is a stage."""
+        return self.name == "prod" or self.name.startswith("prod-")
+
+    @property
+    def api(self) -> str:
+        """The WebSocket API's name on AWS."""
+        return f"{self.app}-{self.name}-websocket-api"
 
     def function(self, name: str) -> str:
-        """The Lambda function's name on AWS."""
+        """The Lambda function's name on AWS, and its role's."""
         return f"{self.app}-{self.name}-{name}"
 
     def policy_file(self, name: str) -> str:
@@ -57,6 +63,9 @@ def load_stage(name: str, root: Path = ROOT) -> Stage:
     if not isinstance(table, str) or not table:
         raise ConfigError(f"stages.{name}.environment_variables in .chalice/config.json needs a TABLE_NAME.")
     domain = stage.get("websocket_api_custom_domain")
+    if domain is not None:
+        domain = _mapping(domain, f"stages.{name}.websocket_api_custom_domain")
+        _text(domain.get("domain_name"), f"stages.{name}.websocket_api_custom_domain.domain_name")
     return Stage(
         name=name,
         app=_text(config.get("app_name"), "app_name"),
@@ -65,7 +74,7 @@ def load_stage(name: str, root: Path = ROOT) -> Stage:
         ),
         table=table,
         tags=_mapping(stage.get("tags", {}), f"stages.{name}.tags"),
-        custom_domain=None if domain is None else _mapping(domain, f"stages.{name}.websocket_api_custom_domain"),
+        custom_domain=domain,
     )
 
 
@@ -74,13 +83,9 @@ def load_resources(root: Path = ROOT) -> Mapping[str, Any]:
     return _read(root / ".chalice/resources.json")
 
 
-def deployed_api(stage: Stage, root: Path = ROOT) -> str | None:
-    """The id of the API that `chalice deploy` made for the stage; None where it has not made one."""
-    path = root / f".chalice/deployed/{stage.name}.json"
-    if not path.exists():
-        return None
-    resources = _read(path).get("resources", [])
-    return next((each["websocket_api_id"] for each in resources if "websocket_api_id" in each), None)
+def deployed_file(stage: Stage, root: Path = ROOT) -> Path:
+    """Where Chalice keeps what it made of a stage."""
+    return root / f".chalice/deployed/{stage.name}.json"
 
 
 def _read(path: Path) -> Mapping[str, Any]:
