@@ -99,12 +99,12 @@ def measure(quick: bool, progress: Progress) -> Measured:
     task = progress.add_task("coldstart: first events and a package", total=count * len(FIRSTS) + 1)
     cpu: dict[First, list[float]] = {first: [] for first in FIRSTS}
     with tempfile.TemporaryDirectory() as folder, running_gateway() as gateway:
-        copy = _copied(Path(folder))
+        copy = copied(Path(folder))
         zipped = _package(copy)
         progress.advance(task)
         with store_beside_sink() as store:
             Members(store.endpoint).join(CHANNEL, MEMBERS, lambda _written: None)
-            env = _env(gateway, store.endpoint, Path(folder))
+            env = trusting(gateway, store.endpoint, Path(folder))
             for first in FIRSTS:
                 _run(first, copy, env)  # once for the byte code of what it imports
             for _ in range(count):
@@ -126,7 +126,7 @@ def _measured(cpu: Mapping[First, Sequence[float]], count: int, zipped: Path) ->
     )
 
 
-def _env(gateway: Gateway, store: str, folder: Path) -> dict[str, str]:
+def trusting(gateway: Gateway, store: str, folder: Path) -> dict[str, str]:
     """Variables with as many certificates to trust as on AWS: reading them is part of a first event."""
     assert gateway.authority is not None
     bundle = folder / "authorities.pem"
@@ -155,7 +155,7 @@ def _run(first: First, copy: Path, env: Mapping[str, str]) -> float:
     return float(done.stdout.splitlines()[-1])
 
 
-def _copied(folder: Path) -> Path:
+def copied(folder: Path) -> Path:
     """The project as it is committed, without what running it leaves behind."""
     copy = folder / "project"
     for name in PACKED:
