@@ -21,6 +21,8 @@ from bench.machine import CLIENT_CORE, ROOT, environment, on_core
 from bench.members import TABLE, Members, store_beside_sink
 from bench.report import Measured, Table
 from bench.rounds import ratios, with_noise
+from ops.package import ZIP, package
+from ops.project import load_stage
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 CHANNEL = "first"
 MEMBERS = 2
 
-PACKED = ("app.py", "chalicelib", "requirements.txt", ".chalice/config.json", "localaws")
-"""What `chalice package` looks at. app.py imports localaws under each of Chalice's commands; it is not packed."""
+PACKED = ("app.py", "chalicelib")
+"""The project's own part of what Lambda runs."""
 
 NEVER_PACKED = {"boto3", "botocore", "click", "inquirer", "jmespath", "localaws", "pip", "setuptools", "wheel", "yaml"}
 """Lambda has boto3; the rest are what Chalice's commands need, and its runtime does not."""
@@ -99,8 +101,9 @@ def measure(quick: bool, progress: Progress) -> Measured:
     task = progress.add_task("coldstart: first events and a package", total=count * len(FIRSTS) + 1)
     cpu: dict[First, list[float]] = {first: [] for first in FIRSTS}
     with tempfile.TemporaryDirectory() as folder, running_gateway() as gateway:
-        copy = copied(Path(folder))
-        zipped = _package(copy)
+        copy, packaged = copied(Path(folder)), Path(folder, "packaged")
+        package(load_stage("dev"), packaged)
+        zipped = packaged / ZIP
         progress.advance(task)
         with store_beside_sink() as store:
             Members(store.endpoint).join(CHANNEL, MEMBERS, lambda _written: None)
@@ -168,17 +171,6 @@ def copied(folder: Path) -> Path:
     return copy
 
 
-def _package(copy: Path) -> Path:
-    """The zip that Chalice makes of the project."""
-    main = "import sys; from chalice.cli import main; sys.exit(main())"
-    env = environment({"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"})
-    command = [sys.executable, "-c", main, "package", "packaged"]
-    done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"`chalice package` failed: {done.stdout}{done.stderr}")
-    return copy / "packaged/deployment.zip"
-
-
 def _contents(zipped: Path) -> dict[str, list[int]]:
     """By what stands at its top: the compressed sizes of its files, in bytes."""
     sizes = defaultdict(list)
@@ -207,7 +199,7 @@ def _events_table(cpu: Mapping[First, Sequence[float]], count: int) -> Table:
 def _zip_table(zipped: Path, contents: Mapping[str, Sequence[int]]) -> Table:
     rows = [(name, f"{len(sizes)}", f"{sum(sizes) / 1_024:,.0f}") for name, sizes in sorted(contents.items())]
     return Table(
-        "The Lambda zip, made by `chalice package` from a clean copy",
+        "The Lambda zip, made by `make package`",
         ("what is in it", "files", "KB"),
         [*rows, ("the zip", "", f"{zipped.stat().st_size / 1_024:,.0f}")],
     )

@@ -49,10 +49,10 @@ DATA_OUT_PER_GB = 0.09
 MONTH_HOURS = 730
 FRAME_GB = 1_769 / 1_024
 """Of `websocket_message` and `publish`: one vCPU."""
-CONNECT_GB = 128 / 1_024
-"""Of `websocket_connect` and `websocket_disconnect`: what .chalice/config.json leaves to Lambda."""
+CONNECT_GB = 512 / 1_024
+"""Of `websocket_connect` and `websocket_disconnect`."""
 
-CONNECT_MS, DISCONNECT_MS, FRAME_MS = 60, 80, 15
+CONNECT_MS, DISCONNECT_MS, FRAME_MS = 20, 25, 15
 """Billed for an invocation whose environment is warm, apart from the posts of a broadcast. Not measured on AWS."""
 
 POSTS_PER_SECOND = 8_000
@@ -115,7 +115,9 @@ QUIET = Usage(
 
 
 Y_WEBRTC_MOCK = replace(
-    Y_WEBRTC, name="the same, its pings answered by API Gateway itself (planned)", pings_reach_lambda=False
+    Y_WEBRTC,
+    name="the same, its pings answered by API Gateway itself (the CloudFormation way)",
+    pings_reach_lambda=False,
 )
 
 

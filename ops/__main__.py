@@ -56,8 +56,10 @@ def package(stage: str, out: str) -> None:
     """Write the CloudFormation template and the zip of STAGE into the folder OUT."""
     folder = Path(_given(out, "package STAGE=prod OUT=folder"))
     from .package import package as run  # noqa: PLC0415
+    from .package import tell_what_next
 
     run(load_stage(stage), folder)
+    tell_what_next(load_stage(stage), folder)
 
 
 @cli.command()

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from chalice.utils import to_cfn_resource_name
-
 from .project import FUNCTIONS, Stage
 
 Resource: TypeAlias = Literal["table", "index", "connections", "publish"]
@@ -121,16 +119,15 @@ def deployed_arns(stage: Stage, *, partition: str, region: str, account: str, ap
 def template_arns(stage: Stage) -> Arns:
     """What CloudFormation makes, by the logical ids that Chalice gives its resources.
 
-    A function depends on its role, and so its role on nothing that depends on the function. The functions' names are
-    therefore given as patterns: the stack's name, the logical id, and what CloudFormation adds. So is the stage, which
-    depends on all of the API's routes: by its own name.
+    A function depends on its role, and so its role on nothing that depends on the function: functions are given by the
+    names that .chalice/resources.json gives them. So is the stage, which depends on all of the API's routes.
     """
 
     def arn(service: str, resource: str) -> Arn:
         return {"Fn::Sub": f"arn:${{AWS::Partition}}:{service}:${{AWS::Region}}:${{AWS::AccountId}}:{resource}"}
 
     def named(function: str) -> str:
-        return f"${{AWS::StackName}}-{to_cfn_resource_name(function)}-*"
+        return f"${{AWS::StackName}}-{function}"
 
     return Arns(
         table={"Fn::GetAtt": ["ChannelTable", "Arn"]},

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import boto3
 import pytest
+from chalice.utils import to_cfn_resource_name
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
@@ -139,25 +140,15 @@ def test_in_a_template_the_table_is_the_one_of_resources_json() -> None:
     assert load_resources()["Resources"]["ChannelTable"]["Type"] == "AWS::DynamoDB::Table"
 
 
-@pytest.mark.parametrize(
-    ("function", "logical_id"),
-    [
-        ("websocket_connect", "WebsocketConnect"),
-        ("websocket_message", "WebsocketMessage"),
-        ("websocket_disconnect", "WebsocketDisconnect"),
-        ("publish", "Publish"),
-    ],
-)
-def test_in_a_template_a_log_group_is_named_as_cloudformation_names_the_function(
-    function: str, logical_id: str
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_in_a_template_functions_and_their_log_groups_have_the_names_that_resources_json_gives_them(
+    function: str,
 ) -> None:
-    group = f"log-group:/aws/lambda/${{AWS::StackName}}-{logical_id}-*:*"
+    given = load_resources()["Resources"][to_cfn_resource_name(function)]["Properties"]["FunctionName"]["Fn::Sub"]
+    group = f"log-group:/aws/lambda/{given}:*"
     assert TEMPLATE.log_groups[function] == {"Fn::Sub": f"arn:${{AWS::Partition}}:logs:{HERE}:{group}"}
-
-
-def test_in_a_template_the_publish_function_is_named_as_cloudformation_names_it() -> None:
-    name = "${AWS::StackName}-Publish-*"
-    assert TEMPLATE.publish == {"Fn::Sub": f"arn:${{AWS::Partition}}:lambda:{HERE}:function:{name}"}
+    if function == "publish":
+        assert TEMPLATE.publish == {"Fn::Sub": f"arn:${{AWS::Partition}}:lambda:{HERE}:function:{given}"}
 
 
 def test_in_a_template_connections_are_those_of_the_api_and_of_its_stage() -> None:
