@@ -55,11 +55,10 @@ def destroy(stage: str, table: str, yes: bool) -> None:
 def package(stage: str, out: str) -> None:
     """Write the CloudFormation template and the zip of STAGE into the folder OUT."""
     folder = Path(_given(out, "package STAGE=prod OUT=folder"))
-    from .package import package as run  # noqa: PLC0415
-    from .package import tell_what_next
+    from . import package as packaging  # noqa: PLC0415
 
-    run(load_stage(stage), folder)
-    tell_what_next(load_stage(stage), folder)
+    packaging.package(load_stage(stage), folder)
+    packaging.tell_what_next(load_stage(stage), folder)
 
 
 @cli.command()
