@@ -8,17 +8,18 @@
     │   ├── WrongType             a field, or the frame itself, is of another type     wrong_type
     │   ├── InvalidNumber         a number that no 64-bit float can hold               invalid_number
     │   ├── TooDeep               arrays and objects nested too deeply                 too_deep
-    │   ├── TooLarge              over a limit in bytes or characters                  too_large
     │   ├── NoHomeChannel         the frame names no channel, the sender has no home   no_home_channel
     │   ├── Superseded            a later leave was handled before this join           superseded
     │   ├── Forbidden             the token gives no right to this                     forbidden
     │   ├── TokenExpired          the token's time is up                               token_expired
     │   ├── BadToken              the token of an `authenticate` cannot be taken       invalid_token
     │   ├── NotJoined             publishing needs membership here                     not_joined
-    │   ├── TooManyChannels       over the limit of one connection                     too_many_channels
-    │   ├── TooManyTopics         over the limit of one frame                          too_many_topics
-    │   ├── RateLimited           over the limit of frames a second                    rate_limited
-    │   └── Refused               a hook of this server refuses it                     refused
+    │   ├── Refused               a hook of this server refuses it                     refused
+    │   └── OverLimit             a client that is over a limit again and again is closed
+    │       ├── TooLarge            over a limit in bytes or characters                  too_large
+    │       ├── TooManyTopics       channels that one frame names                        too_many_topics
+    │       ├── TooManyChannels     channels that one connection is in                   too_many_channels
+    │       └── RateLimited         frames a second of one connection                    rate_limited
     ├── HandshakeRefused        $connect is answered with its status; the log says why
     │   ├── Unauthenticated       no token, or one that cannot be taken                (401)
     │   └── NotAllowed            an origin, or a token, that may not connect          (403)
@@ -57,6 +58,10 @@ class ChannelsError(Exception):
 
 class ClientError(ChannelsError):
     """The frame cannot be acted on as it is, and its sender can mend it."""
+
+
+class OverLimit(ClientError):
+    """Over a limit. A client that does not heed it is closed."""
 
 
 class UnknownAction(ClientError):
@@ -118,7 +123,7 @@ class TooDeep(ClientError):
         return "The frame's arrays and objects are nested too deeply; send them flatter, or as a string."
 
 
-class TooLarge(ClientError):
+class TooLarge(OverLimit):
     code = "too_large"
 
     def __init__(self, what: str, size: int, limit: int, unit: str) -> None:
@@ -182,7 +187,7 @@ class NotJoined(ClientError):
         return f"Join {shown(self.channel)} before you publish to it."
 
 
-class TooManyChannels(ClientError):
+class TooManyChannels(OverLimit):
     code = "too_many_channels"
 
     def __init__(self, limit: int) -> None:
@@ -192,7 +197,7 @@ class TooManyChannels(ClientError):
         return f"A connection may be in {self.limit:,} channels at once; leave one before you join another."
 
 
-class TooManyTopics(ClientError):
+class TooManyTopics(OverLimit):
     code = "too_many_topics"
 
     def __init__(self, count: int, limit: int) -> None:
@@ -202,7 +207,7 @@ class TooManyTopics(ClientError):
         return f"The frame names {self.count:,} channels; the limit is {self.limit:,} a frame."
 
 
-class RateLimited(ClientError):
+class RateLimited(OverLimit):
     code = "rate_limited"
 
     def __init__(self, per_second: int) -> None:

@@ -25,9 +25,10 @@ from .budget import Budget
 from .clock import Clock
 from .dialects import Encoded
 from .errors import AlreadySent, NotHandedOn, PartlyDelivered
-from .model import ConnectionId, KeyRange, Member, Message, Position
+from .model import ConnectionId, KeyRange, Member, Message, Page, Position
+from .ranges import cut, position_of
 from .settings import Settings
-from .table import Page, Table, cut, position_of
+from .table import Table
 
 log = logging.getLogger("channels.fanout")
 

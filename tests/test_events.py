@@ -10,9 +10,14 @@ from .captured import event
 
 
 def test_a_connect_event_gives_the_connection_its_time_and_its_query() -> None:
-    assert events.connect(event("connect")) == events.Connect(
-        ConnectionId("IU3kkeN4IAMCJwA="), 1689794896145, {"room": "lobby"}, Address("a1b2c3d4e5", "api")
-    )
+    connect = events.connect(event("connect"))
+    assert connect.connection_id == ConnectionId("IU3kkeN4IAMCJwA=")
+    assert connect.connected_at == 1689794896145
+    assert connect.query == {"room": "lobby"}
+    assert connect.address == Address("a1b2c3d4e5", "api")
+    assert connect.headers["origin"] == ["https://app.example.com"]
+    assert connect.authorizer is None
+    assert connect.source_ip == "192.0.2.1"
 
 
 @pytest.mark.parametrize("query", [None, {}])

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chalicelib.model import ChannelName, Connection, ConnectionId, KeyRange, Member, Position
+from chalicelib.ranges import estimated_size
 from chalicelib.table import (
     EXPIRY_SECONDS,
     STORED_NAME_CHARACTERS,
     TOMBSTONE_SECONDS,
     Table,
     _channel_key,
-    _estimated_size,
 )
 
 from .fakes import NOW
@@ -27,6 +27,8 @@ from .test_jsontext import any_text
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+EXPIRES_AT = NOW // 1_000 + EXPIRY_SECONDS
 
 
 @pytest.fixture(name="stored")
@@ -41,15 +43,15 @@ def a_table_in_ministack(ministack: DynamoDBClient) -> Stored:
 
 def test_connecting_writes_a_record_and_a_membership_at_home(stored: Stored) -> None:
     stored.table.connect(A, NOW, HOME)
-    assert stored.table.connection(A) == Connection(A, HOME, at_home=True)
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=True, expires_at=EXPIRES_AT)
     assert stored.table.membership(HOME, A) == Member(A, "text", NOW)
     expiries = {int(item["expires_at"]["N"]) for item in stored.items()}
-    assert expiries == {NOW // 1_000 + EXPIRY_SECONDS}
+    assert expiries == {EXPIRES_AT}
 
 
 def test_connecting_without_a_home_writes_the_record_alone(stored: Stored) -> None:
     stored.table.connect(A, NOW, None)
-    assert stored.table.connection(A) == Connection(A, None, at_home=False)
+    assert stored.table.connection(A) == Connection(A, None, at_home=False, expires_at=EXPIRES_AT)
     assert len(stored.items()) == 1
 
 
@@ -60,7 +62,7 @@ def test_a_connection_that_never_was_has_no_record(stored: Stored) -> None:
 def test_leaving_home_ends_the_membership_and_keeps_the_name(stored: Stored) -> None:
     stored.table.connect(A, NOW, HOME)
     stored.table.leave_home(A, HOME)
-    assert stored.table.connection(A) == Connection(A, HOME, at_home=False)
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=False, expires_at=EXPIRES_AT)
     assert stored.members("default") == set()
 
 
@@ -232,7 +234,7 @@ def test_any_string_names_a_channel_of_its_own(stored: Stored, name: str) -> Non
     assert stored.members(name) == {A}
     for other in (f"{name}x", f"@{name}", f"{name}\0", name.upper() + "y"):
         assert stored.members(other) == set()
-    assert stored.table.connection(A) == Connection(A, HOME, at_home=True)
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=True, expires_at=EXPIRES_AT)
     assert all(len(item.get("name", {"S": ""})["S"]) <= STORED_NAME_CHARACTERS * 10 for item in stored.items())
     assert stored.table.disconnect(A) == 3
 
@@ -253,7 +255,7 @@ def test_a_name_that_looks_like_a_key_is_not_that_key(name: str) -> None:
 @pytest.mark.parametrize("bucket", ["00", "7f", "ff"])
 def test_the_estimate_is_how_far_the_first_page_reached(bucket: str) -> None:
     reached = int(bucket, 16) + 0.5
-    assert _estimated_size(1_000, KeyRange(), Position(f"{bucket}#x")) == round(1_000 * 256 / reached)
+    assert estimated_size(1_000, KeyRange(), Position(f"{bucket}#x")) == round(1_000 * 256 / reached)
 
 
 # --- any history

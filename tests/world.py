@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.auth import Gate
 from chalicelib.broadcast import Broadcast
 from chalicelib.events import Connect, MessageEvent
 from chalicelib.fanout import Fanout, Sending
@@ -13,6 +14,7 @@ from chalicelib.pacing import Pacer
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.table import Table
+from chalicelib.tokens import Verifier, key_ring
 
 from .conftest import dynamodb_client, everything_in, new_table
 from .fakes import ENDLESS, NOW, FakeClock, FakeGateway, InlineExecutor
@@ -27,7 +29,7 @@ ADDRESS = Address("a1b2c3d4e5", "api")
 class World:
     """A service, its clients by name, and what each has received."""
 
-    def __init__(self, client: DynamoDBClient) -> None:
+    def __init__(self, client: DynamoDBClient, **settings: Any) -> None:
         self.client = dynamodb_client(client.meta.endpoint_url)
         self.name = new_table(client)
         self.gateway = FakeGateway()
@@ -36,9 +38,11 @@ class World:
         self.handed_on: list[Sending] = []
         executor = InlineExecutor()
         broadcast = Broadcast(self._post, executor, 8, 8_000, self.clock, Pacer(self.clock))
-        settings = Settings(self.name, ChannelName("default"))
-        fanout = Fanout(settings, self.table, broadcast, self.handed_on.append, executor, self.clock)
-        self.service = Service(fanout, executor)
+        made = Settings(self.name, **settings)
+        fanout = Fanout(made, self.table, broadcast, self.handed_on.append, executor, self.clock)
+        verifier = Verifier(made.tokens, key_ring(made.tokens, self.clock), self.clock) if made.tokens else None
+        self.closed: list[str] = []
+        self.service = Service(fanout, executor, Gate(made, verifier, self.clock), self.closed.append)
         self.frames = 0
 
     def _post(self, connection_id: ConnectionId, text: str) -> None:
