@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jwt.algorithms import RSAAlgorithm
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from chalicelib import keys
 from chalicelib.errors import UpstreamError
@@ -72,6 +72,17 @@ def test_a_key_that_is_missing_is_looked_for_once_a_minute_whatever_is_asked_for
     assert len(server.requests) == 2
     assert ring.newer(known) is ring.current()
     assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("key", [rsa_key(), ec_key()])
+def test_keys_that_are_still_the_same_are_not_newer(key: Any, clock: FakeClock) -> None:
+    algorithm = "ES256" if key is ec_key() else "RS256"
+    with JwksServer(jwk(key, kid="one")) as server:
+        ring = keys.of_jwks(server.url, algorithm, clock)
+        known = ring.current()
+        clock.sleep(AGAIN_MS)
+        assert ring.newer(known) is known
+        assert len(server.requests) == 2
 
 
 def test_many_threads_at_once_read_once(server: JwksServer, clock: FakeClock) -> None:
@@ -213,7 +224,7 @@ GOOD = jwk(ec_key(), kid="good", use="sig", alg="ES256", key_ops=["verify"])
         {**GOOD, "x": GOOD["y"]},
         {**GOOD, "x": 5},
         {**GOOD, "y": "%%%"},
-        {**GOOD, "d": GOOD["x"]},
+        ECAlgorithm.to_jwk(ec_key(), as_dict=True),
         jwk(ec_key(1, ec.SECP384R1), kid="p384"),
         jwk(ec_key(1, ec.SECP256K1), kid="bitcoin"),
     ],
@@ -229,7 +240,7 @@ def test_an_entry_that_is_no_key_for_the_algorithm_is_ignored(bad: dict[str, Any
         {**jwk(rsa_key()), "n": "AQAB"},
         {**jwk(rsa_key()), "e": "AQ"},
         {**jwk(rsa_key()), "crv": "P-256"},
-        RSAAlgorithm.to_jwk(rsa_key(), as_dict=True),
+        {**RSAAlgorithm.to_jwk(rsa_key(), as_dict=True), "key_ops": ["verify"]},
     ],
 )
 def test_an_rsa_key_that_is_short_odd_or_private_is_ignored(bad: dict[str, Any]) -> None:

@@ -172,10 +172,14 @@ def test_a_rotated_secret_is_known_as_soon_as_a_token_needs_it(vault: Vault, clo
     assert materials(ring.newer(known)) == [OTHER.encode(), SECRET.encode()]
 
 
-def test_a_secret_that_is_none_is_said_to_be_by_the_name_of_its_place(vault: Vault, clock: FakeClock) -> None:
-    vault.keep("short")
-    with pytest.raises(Misconfigured, match=r"^The (parameter|secret) jwt must hold one secret or two"):
+def test_a_secret_that_is_none_is_said_to_be_by_the_name_of_its_place(
+    vault: Vault, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault.keep("canary")
+    with pytest.raises(Misconfigured, match=r"^The (parameter|secret) jwt must hold one secret or two") as raised:
         vault.ring(clock).current()
+    assert "keys not read, none known" in caplog.text
+    assert "canary" not in caplog.text + str(raised.value)
 
 
 @pytest.mark.parametrize(
