@@ -5,8 +5,6 @@ Knows where a handshake carries a token. What a token must hold is tokens.py's, 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from .clock import Clock
 from .errors import BadToken, NotAllowed, Unauthenticated
 from .events import Connect
@@ -18,13 +16,6 @@ BEARER = "bearer"
 """The scheme of the Authorization header, and the first of the two subprotocols that carry a token: browsers cannot
 send headers, but `new WebSocket(url, ["bearer", token])` they can.
 """
-
-
-class Presented(NamedTuple):
-    """What a handshake brings: a token, and the subprotocol to be echoed."""
-
-    token: str | None
-    subprotocol: str | None
 
 
 class Gate:
@@ -41,11 +32,11 @@ class Gate:
         Raises NotAllowed and Unauthenticated, and UpstreamError where the keys cannot be had.
         """
         self._check_origin(event)
-        presented = presented_by(event)
+        echoed = BEARER if _subprotocols(event)[0] == BEARER else None
         if self._settings.is_open:
-            return None, presented.subprotocol
+            return None, echoed
         try:
-            return self._identify(event, presented.token), presented.subprotocol
+            return self._identify(event), echoed
         except BadToken as error:
             raise Unauthenticated(error.reason) from error
 
@@ -57,7 +48,8 @@ class Gate:
             raise BadToken("this server takes none after connecting; connect again")
         return self._verifier.verify(token)
 
-    def _identify(self, event: Connect, token: str | None) -> Identity:
+    def _identify(self, event: Connect) -> Identity:
+        # What else the handshake carries was for the authorizer to read.
         if event.authorizer is not None:
             identity = identity_of_authorizer(event.authorizer)
             if identity.expires_at is not None and identity.expires_at * 1_000 <= self._clock.now_ms():
@@ -65,6 +57,7 @@ class Gate:
             return identity
         if self._settings.authentication == AUTHORIZER or self._verifier is None:
             raise Unauthenticated("API Gateway's authorizer said nothing of this connection; is it on the route?")
+        token = presented_by(event)
         if token is None:
             raise Unauthenticated("no token")
         return self._verifier.verify(token)
@@ -73,20 +66,18 @@ class Gate:
         origins = event.headers.get("origin", ())
         if len(origins) > 1:
             raise NotAllowed("more than one Origin header")
-        if not origins and not self._settings.missing_origin:
+        if not any(origins) and not self._settings.missing_origin:
             raise NotAllowed("no Origin header, which MISSING_ORIGIN refuses")
         allowed = self._settings.allowed_origins
         if origins and allowed is not None and not allowed.allows(origins[0]):
             raise NotAllowed("an origin that is not in ALLOWED_ORIGINS")
 
 
-def presented_by(event: Connect) -> Presented:
+def presented_by(event: Connect) -> str | None:
     """The token of a handshake, from the one place that carries it; raises Unauthenticated where it is not clear which
     one is meant.
     """
-    subprotocols = [
-        name.strip() for value in event.headers.get("sec-websocket-protocol", ()) for name in value.split(",")
-    ]
+    subprotocols = _subprotocols(event)
     found = [*event.tokens, *map(_of_authorization, event.headers.get("authorization", ()))]
     if BEARER in subprotocols:
         if len(subprotocols) != 2 or subprotocols[0] != BEARER:  # noqa: PLR2004  the pair
@@ -94,7 +85,12 @@ def presented_by(event: Connect) -> Presented:
         found.append(subprotocols[1])
     if len(found) > 1:
         raise Unauthenticated("more than one token")
-    return Presented(found[0] if found else None, BEARER if BEARER in subprotocols else None)
+    return found[0] if found else None
+
+
+def _subprotocols(event: Connect) -> list[str]:
+    """Those that the client offers, in its order; one that is empty where it offers none."""
+    return [name.strip() for name in ",".join(event.headers.get("sec-websocket-protocol", ())).split(",")]
 
 
 def _of_authorization(value: str) -> str:

@@ -39,6 +39,11 @@ class Sender:
         return self.record.home
 
     @property
+    def at_home(self) -> ChannelName | None:
+        """The home channel, while the connection is a member there by having connected."""
+        return self.record.home if self.record is not None and self.record.at_home else None
+
+    @property
     def principal(self) -> str | None:
         """Who it is, where the server asks for that."""
         return None if self._settings.is_open or self.record is None else self.record.principal
@@ -48,10 +53,12 @@ class Sender:
         """When its rights end (s since 1970); None where they do not. Raises TokenExpired once they have."""
         if self._settings.is_open:
             return None
-        # Without a record, TTL has removed it, or $disconnect: whatever the connection was allowed is over.
-        if self.record is None or self.record.expires_at * 1_000 <= self._clock.now_ms():
+        # Without a record, TTL has removed it, or $disconnect: whatever the connection was allowed is over. One without
+        # a principal has been written while the server was open, and nobody has shown a token for it.
+        record = self.record
+        if record is None or record.principal is None or record.expires_at * 1_000 <= self._clock.now_ms():
             raise TokenExpired
-        return self.record.expires_at
+        return record.expires_at
 
     def may(self, operation: Operation, channel: ChannelName) -> bool:
         """Whether its token gives the right to `operation` on the channel; raises TokenExpired."""

@@ -88,7 +88,7 @@ class Service:
             if home is not None:
                 hooks.ask(hooks.ON_JOIN, Joining(event.connection_id, principal, home))
         except ClientError as error:
-            raise NotAllowed(f"a hook refuses it: {error}") from error
+            raise NotAllowed(f"a hook refuses it: {str(error)!a}") from error
         # Once in this process: the publish function finds its way by it.
         address = None if event.address == self._remembered else event.address
         self.table.connect(event.connection_id, event.connected_at, home, address, identity)
@@ -148,8 +148,11 @@ class Service:
         """Sends text to one connection."""
         self.broadcast.send([Delivery(connection_id, text, joined_at=0)], prune=lambda _gone: None)
 
-    def join(self, channels: tuple[ChannelName, ...], dialect: str, sender: Sender) -> None:
-        """Makes the sender a member of each channel that it may subscribe to; returns once all are written.
+    def join(
+        self, channels: tuple[ChannelName, ...], dialect: str, sender: Sender, *, leaves_home: bool = False
+    ) -> None:
+        """Makes the sender a member of each channel that it may subscribe to; returns once all are written. With
+        `leaves_home` the membership that connecting made ends first, if there is one of these channels to join.
 
         Raises Forbidden for the first that it may not, once the others are written; TokenExpired, TooManyChannels, or
         what a hook raises, before any is; Superseded.
@@ -157,9 +160,14 @@ class Service:
         allowed = tuple(channel for channel in channels if sender.may("subscribe", channel))
         for channel in allowed:
             hooks.ask(hooks.ON_JOIN, Joining(sender.id, sender.principal, channel))
+        left = sender.at_home if leaves_home and allowed else None
         most = self.settings.max_channels
-        if most and allowed and self.table.channels_of(sender.id) + len(allowed) > most:
-            raise TooManyChannels(most)
+        if most and allowed:
+            others = self.table.channels_of(sender.id, besides=allowed if left is None else (*allowed, left))
+            if others + len(allowed) > most:
+                raise TooManyChannels(most)
+        if left is not None:
+            self.table.leave_home(sender.id, left)
 
         def join_one(channel: ChannelName) -> bool:
             event = sender.event
@@ -244,9 +252,7 @@ class Service:
             case Join(channels, dialect, ack, leaves_home):
                 self._check_count(channels)
                 answer = _ack_text(ack)
-                if leaves_home and any(sender.may("subscribe", channel) for channel in channels):
-                    self._leave_home(sender)
-                self.join(channels, dialect, sender)
+                self.join(channels, dialect, sender, leaves_home=leaves_home)
                 self._reply_if(answer, sender)
             case Leave(channels, ack):
                 self._check_count(channels)
@@ -272,11 +278,6 @@ class Service:
         ACTIONS[name](call)
         if wants_ack:
             self._acknowledge(call.result, frame, sender)
-
-    def _leave_home(self, sender: Sender) -> None:
-        record = sender.record
-        if record is not None and record.at_home and record.home is not None:
-            self.table.leave_home(sender.id, record.home)
 
     def _check_count(self, channels: Sequence[ChannelName]) -> None:
         if len(channels) > self.settings.max_topics:

@@ -101,7 +101,9 @@ class Settings:
             raise MissingSetting("TABLE_NAME", "the name of the DynamoDB table of channels")
         home_channel = plain(env.get("HOME_CHANNEL", DEFAULT_HOME_CHANNEL))
         authentication = _one_of(env, "AUTHENTICATION", (OPEN, *ALGORITHMS, AUTHORIZER))
-        if authentication not in ALGORITHMS and (ignored := sorted(name for name in env if name.startswith("JWT_"))):
+        if authentication not in ALGORITHMS and (
+            ignored := sorted(name for name, value in env.items() if value and name.startswith("JWT_"))
+        ):
             raise Misconfigured(
                 f"{ignored[0]} is set, but AUTHENTICATION is {authentication}: set it to the algorithm."
             )

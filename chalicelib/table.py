@@ -166,11 +166,12 @@ class Table:
                 self._store.delete(Key=key, ConditionExpression="attribute_exists(joined_at)")
         return True
 
-    def channels_of(self, connection_id: ConnectionId) -> int:
-        """How many channels the connection is in, as far as the index shows it yet. What it has left within a minute
-        may count too.
+    def channels_of(self, connection_id: ConnectionId, besides: Iterable[ChannelName] = ()) -> int:
+        """How many channels the connection is in, `besides` those, as far as the index shows it yet. One that it has
+        left without being in it counts too, until TTL deletes the tombstone.
         """
-        return sum(not key["channel"]["S"].startswith(_RECORD_PREFIX) for key in self._keys_of(connection_id))
+        not_counted = {*map(_channel_key, besides), f"{_RECORD_PREFIX}{connection_id}"}
+        return sum(key["channel"]["S"] not in not_counted for key in self._keys_of(connection_id))
 
     def leave_home(self, connection_id: ConnectionId, home: ChannelName) -> None:
         """Ends the membership that connecting made, unless a join has made it its own, and says so in the record."""

@@ -264,7 +264,7 @@ def _source(env: Mapping[str, str], algorithm: str) -> dict[str, str]:
         raise MissingSetting(
             "JWT_SECRET_PARAMETER",
             "the name of the SSM parameter with the secret of the tokens (or JWT_SECRET_ID that of a secret of "
-            "Secrets Manager)",
+            "Secrets Manager or, on a laptop, JWT_SECRET the secret itself)",
         )
     return given
 

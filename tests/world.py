@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.auth import Gate
@@ -18,6 +19,7 @@ from chalicelib.tokens import Verifier, key_ring
 
 from .conftest import dynamodb_client, everything_in, new_table
 from .fakes import ENDLESS, NOW, FakeClock, FakeGateway, InlineExecutor
+from .tokens import LIFE_S, USER, token_for
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -53,6 +55,20 @@ class World:
             self.gateway.open.add(name)
             self.service.connect(Connect(ConnectionId(name), NOW, query, ADDRESS))
 
+    def enter(
+        self,
+        name: str,
+        capability: Mapping[str, list[str]] | None = None,
+        *,
+        user: str = USER,
+        expires_in: int = LIFE_S,
+        **query: str,
+    ) -> None:
+        """Connects with a token of that capability."""
+        headers = {"authorization": [f"Bearer {token_for(user, capability, expires_in)}"]}
+        self.gateway.open.add(name)
+        self.service.connect(Connect(ConnectionId(name), NOW, query, ADDRESS, headers))
+
     def send(self, name: str, frame: object) -> None:
         """Sends a frame, as text or as what JSON it is."""
         self.frames += 1
@@ -68,8 +84,9 @@ class World:
         return {m.connection_id for page in self.table.members(ChannelName(channel)) for m in page.members}
 
     def items(self) -> list[dict[str, Any]]:
-        """All that is in the table, but for the address that the first connect leaves."""
-        return [item for item in everything_in(self.client, self.name) if item["channel"]["S"] != "@address"]
+        """All that is in the table, in one order, but for the address that the first connect leaves."""
+        items = [item for item in everything_in(self.client, self.name) if item["channel"]["S"] != "@address"]
+        return sorted(items, key=lambda item: (item["channel"]["S"], item["member"]["S"]))
 
 
 def error_code(frames: list[Any]) -> str:

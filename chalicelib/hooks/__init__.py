@@ -47,8 +47,9 @@ def body_of(publishing: Publishing) -> JSON:
     """What is to be sent in the place of the message's body; raises the ClientError of the first hook that refuses."""
     for hook in ON_PUBLISH:
         body = _answer(hook, publishing)
-        if isinstance(publishing.body, dict) and not isinstance(body, dict):
-            log.error("hook %s returned no object in the place of one", hook.__name__)
+        forgotten = body is None and publishing.body is not None
+        if forgotten or (isinstance(publishing.body, dict) and not isinstance(body, dict)):
+            log.error("hook %s must return what is to be sent, an object in the place of one", _name(hook))
             raise Refused
         publishing = replace(publishing, body=body)
     return publishing.body
@@ -58,11 +59,16 @@ def _answer(hook: Callable[[T], R], subject: T) -> R:
     try:
         return hook(subject)
     except ClientError as error:
-        log.warning("hook %s refused cause=%s", hook.__name__, error)
+        log.warning("hook %s refused cause=%a", _name(hook), str(error))
         raise
     except Exception as error:
-        log.exception("hook %s failed, which refuses", hook.__name__)
+        log.exception("hook %s failed, which refuses", _name(hook))
         raise Refused from error
+
+
+def _name(hook: Callable[[T], R]) -> str:
+    """A function's, or that of the class of any other callable."""
+    return getattr(hook, "__name__", type(hook).__name__)
 
 
 __all__ = [
