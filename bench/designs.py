@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from chalicelib.auth import Gate
 from chalicelib.broadcast import Broadcast
 from chalicelib.budget import Budget
 from chalicelib.clock import Clock
@@ -77,8 +78,9 @@ class Channels:
         threads = ThreadPoolExecutor(1)
         broadcast = Broadcast(lambda _connection_id, _text: None, threads, 1, 8_000, clock, Pacer(clock))
         table = Table(client, self.table, clock)
-        fanout = Fanout(Settings(self.table), table, broadcast, _hand_nothing_over, threads, clock)
-        self._service = Service(fanout, threads)
+        settings = Settings(self.table)
+        fanout = Fanout(settings, table, broadcast, _hand_nothing_over, threads, clock)
+        self._service = Service(fanout, threads, Gate(settings, None, clock), lambda _connection_id: None)
         # The first connect of a process writes one item more, which says where connections are posted to.
         operations = self.operations()
         operations["connect"]()

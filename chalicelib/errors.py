@@ -8,9 +8,21 @@
     │   ├── WrongType             a field, or the frame itself, is of another type     wrong_type
     │   ├── InvalidNumber         a number that no 64-bit float can hold               invalid_number
     │   ├── TooDeep               arrays and objects nested too deeply                 too_deep
-    │   ├── TooLarge              over a limit in bytes or characters                  too_large
     │   ├── NoHomeChannel         the frame names no channel, the sender has no home   no_home_channel
-    │   └── Superseded            a later leave was handled before this join           superseded
+    │   ├── Superseded            a later leave was handled before this join           superseded
+    │   ├── Forbidden             the token gives no right to this                     forbidden
+    │   ├── TokenExpired          the token's time is up                               token_expired
+    │   ├── BadToken              the token of an `authenticate` cannot be taken       invalid_token
+    │   ├── NotJoined             publishing needs membership here                     not_joined
+    │   ├── Refused               a hook of this server refuses it                     refused
+    │   └── OverLimit             a client that is over a limit again and again is closed
+    │       ├── TooLarge            over a limit in bytes or characters                  too_large
+    │       ├── TooManyTopics       channels that one frame names                        too_many_topics
+    │       ├── TooManyChannels     channels that one connection is in                   too_many_channels
+    │       └── RateLimited         frames a second of one connection                    rate_limited
+    ├── HandshakeRefused        $connect is answered with its status; the log says why
+    │   ├── Unauthenticated       no token, or one that cannot be taken                (401)
+    │   └── NotAllowed            an origin, or a token, that may not connect          (403)
     ├── ConfigurationError      the operator can mend it: the log says how           misconfigured
     │   ├── MissingSetting
     │   ├── InvalidSetting
@@ -46,6 +58,10 @@ class ChannelsError(Exception):
 
 class ClientError(ChannelsError):
     """The frame cannot be acted on as it is, and its sender can mend it."""
+
+
+class OverLimit(ClientError):
+    """Over a limit. A client that does not heed it is closed."""
 
 
 class UnknownAction(ClientError):
@@ -107,7 +123,7 @@ class TooDeep(ClientError):
         return "The frame's arrays and objects are nested too deeply; send them flatter, or as a string."
 
 
-class TooLarge(ClientError):
+class TooLarge(OverLimit):
     code = "too_large"
 
     def __init__(self, what: str, size: int, limit: int, unit: str) -> None:
@@ -132,6 +148,103 @@ class Superseded(ClientError):
 
     def __str__(self) -> str:
         return "A later leave of this channel was handled before this join; the connection is not in the channel."
+
+
+class Forbidden(ClientError):
+    code = "forbidden"
+
+    def __init__(self, operation: str, channel: str) -> None:
+        self.operation, self.channel = operation, channel
+
+    def __str__(self) -> str:
+        return f"This connection may not {self.operation} to {shown(self.channel)}."
+
+
+class TokenExpired(ClientError):
+    code = "token_expired"
+
+    def __str__(self) -> str:
+        return 'The token has expired; send {"action":"authenticate","token":…} with a new one, or connect again.'
+
+
+class BadToken(ClientError):
+    code = "invalid_token"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"The token cannot be taken: {self.reason}."
+
+
+class NotJoined(ClientError):
+    code = "not_joined"
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+
+    def __str__(self) -> str:
+        return f"Join {shown(self.channel)} before you publish to it."
+
+
+class TooManyChannels(OverLimit):
+    code = "too_many_channels"
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"A connection may be in {self.limit:,} channels at once; leave one before you join another."
+
+
+class TooManyTopics(OverLimit):
+    code = "too_many_topics"
+
+    def __init__(self, count: int, limit: int) -> None:
+        self.count, self.limit = count, limit
+
+    def __str__(self) -> str:
+        return f"The frame names {self.count:,} channels; the limit is {self.limit:,} a frame."
+
+
+class RateLimited(OverLimit):
+    code = "rate_limited"
+
+    def __init__(self, per_second: int) -> None:
+        self.per_second = per_second
+
+    def __str__(self) -> str:
+        return f"A connection may send {self.per_second:,} frames a second; this one was not acted on. Send it later."
+
+
+class Refused(ClientError):
+    code = "refused"
+
+    def __init__(self, reason: str = "This server does not accept it.") -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class HandshakeRefused(ChannelsError):
+    """A connection that is not let in. The client sees the status alone; the reason is for the log."""
+
+    status = 403
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Unauthenticated(HandshakeRefused):
+    status = 401
+
+
+class NotAllowed(HandshakeRefused):
+    pass
 
 
 class ConfigurationError(ChannelsError):

@@ -6,25 +6,35 @@ Absent keys are absent, not null, and the case of headers is the client's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import WrongType
+from .errors import Misconfigured, WrongType
 from .jsontext import plain
 from .model import Address, ConnectionId
+
+TOKEN_PARAMETER = "token"  # noqa: S105  its name
+"""The URL's parameter that carries a token. It is read here and goes nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
     """$connect: `connected_at` in ms since 1970, `query` the URL's parameters, free of lone surrogates, `address` the
     API that it came to.
+
+    `headers` have lower-case names and every value that came. `tokens` are the values of the URL's `token`.
+    `authorizer` is what an authorizer of API Gateway's said, None where there is none.
     """
 
     connection_id: ConnectionId
     connected_at: int
     query: Mapping[str, str]
     address: Address
+    headers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tokens: Sequence[str] = ()
+    authorizer: Mapping[str, Any] | None = None
+    source_ip: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +58,27 @@ class Disconnect:
 
 
 def connect(event: Mapping[str, Any]) -> Connect:
-    """Reads a $connect event."""
-    context = event["requestContext"]
+    """Reads a $connect event; raises Misconfigured where it is another, which must not let anyone in."""
+    context = _context(event, "CONNECT")
+    query = {name: plain(value) for name, value in (event.get("queryStringParameters") or {}).items()}
+    every_query = event.get("multiValueQueryStringParameters") or {}
     return Connect(
         connection_id=ConnectionId(context["connectionId"]),
         connected_at=_connected_at(context),
-        query={name: plain(value) for name, value in (event.get("queryStringParameters") or {}).items()},
+        query={name: value for name, value in query.items() if name != TOKEN_PARAMETER},
         address=Address(context["apiId"], context["stage"]),
+        headers=_headers(event),
+        tokens=every_query.get(TOKEN_PARAMETER) or [query[name] for name in query if name == TOKEN_PARAMETER],
+        authorizer=context.get("authorizer"),
+        source_ip=(context.get("identity") or {}).get("sourceIp", ""),
     )
 
 
 def message(event: Mapping[str, Any]) -> MessageEvent:
-    """Reads a MESSAGE event; raises WrongType for a binary frame, which API Gateway itself closes with 1003."""
-    context = event["requestContext"]
+    """Reads a MESSAGE event; raises WrongType for a binary frame, which API Gateway itself closes with 1003, and
+    Misconfigured where the event is another.
+    """
+    context = _context(event, "MESSAGE")
     if event.get("isBase64Encoded"):
         raise WrongType(None, "text", b"")
     return MessageEvent(
@@ -73,13 +91,28 @@ def message(event: Mapping[str, Any]) -> MessageEvent:
 
 
 def disconnect(event: Mapping[str, Any]) -> Disconnect:
-    """Reads a $disconnect event."""
-    context = event["requestContext"]
+    """Reads a $disconnect event; raises Misconfigured where it is another, which must not end a connection."""
+    context = _context(event, "DISCONNECT")
     return Disconnect(
         connection_id=ConnectionId(context["connectionId"]),
         code=context.get("disconnectStatusCode"),
         reason=context.get("disconnectReason") or "",
     )
+
+
+def _context(event: Mapping[str, Any], expected: str) -> Mapping[str, Any]:
+    context: Mapping[str, Any] = event["requestContext"]
+    if context.get("eventType") != expected:
+        raise Misconfigured(f"An event that is no {expected} has reached its handler; check the API's routes.")
+    return context
+
+
+def _headers(event: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    every = event.get("multiValueHeaders") or {name: [value] for name, value in (event.get("headers") or {}).items()}
+    headers: dict[str, list[str]] = {}
+    for name, values in every.items():
+        headers.setdefault(name.lower(), []).extend(values)
+    return headers
 
 
 def _connected_at(context: Mapping[str, Any]) -> int:

@@ -25,9 +25,10 @@ from .budget import Budget
 from .clock import Clock
 from .dialects import Encoded
 from .errors import AlreadySent, NotHandedOn, PartlyDelivered
-from .model import ConnectionId, KeyRange, Member, Message, Position
+from .model import ConnectionId, KeyRange, Member, Message, Page, Position
+from .ranges import cut, position_of
 from .settings import Settings
-from .table import Page, Table, cut, position_of
+from .table import Table
 
 log = logging.getLogger("channels.fanout")
 
@@ -96,7 +97,7 @@ class Fanout:
         )
         result.handed_on = len(handed_on)
         counts = " ".join(f"{name}={number}" for name, number in result.counts().items())
-        log.info("published message=%s connection=%s %s", sending.id, sending.message.sender, counts)
+        log.info("published message=%a connection=%s %s", sending.id, sending.message.sender, counts)
         if result.interrupted is not None:
             raise PartlyDelivered("Broadcast", str(result.interrupted)) from result.interrupted
         return result
@@ -113,7 +114,7 @@ class Fanout:
             try:
                 self.hand_over(replace(sending, within=ranges[-1]))
             except NotHandedOn as error:
-                log.warning("not handed on, sent from here message=%s cause=%s", sending.id, error)
+                log.warning("not handed on, sent from here message=%a cause=%s", sending.id, error)
                 # It may have been handed on, and only the answer lost. Who claims the range first sends to it.
                 if self.table.claim(sending.id, ranges[-1].after):
                     break

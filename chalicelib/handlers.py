@@ -19,11 +19,20 @@ from chalice.app import WebsocketAPI
 
 from . import events, publishing, store
 from .actions import ACTIONS
+from .auth import Gate
 from .broadcast import REPLACED_MOST, Broadcast, Result
 from .budget import HANDLER_MS, Budget, LambdaContext
 from .clock import Clock
 from .dialects import BUILT_IN_ACTIONS
-from .errors import AlreadySent, ChannelsError, ClientError, ConfigurationError, Misconfigured, to_frame
+from .errors import (
+    AlreadySent,
+    ChannelsError,
+    ClientError,
+    ConfigurationError,
+    HandshakeRefused,
+    Misconfigured,
+    to_frame,
+)
 from .fanout import Fanout, Sending
 from .jsontext import compact
 from .model import ConnectionId
@@ -31,7 +40,8 @@ from .pacing import Pacer
 from .service import Service
 from .settings import Settings
 from .table import Table
-from .transport import ENDPOINT_VARIABLE, poster
+from .tokens import Verifier, key_ring
+from .transport import ENDPOINT_VARIABLE, closer, poster
 
 log = logging.getLogger("channels")
 
@@ -45,13 +55,18 @@ STORE_THREADS = 16
 
 
 def connect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[str, Any]:
-    """Answers $connect: 200 once the connection is recorded, else 500, which refuses the handshake."""
+    """Answers $connect: 200 once the connection is recorded; 401 or 403 to whom is not let in, 500 where that cannot be
+    told or recorded, each of which refuses the handshake.
+    """
     try:
-        _service(websocket_api).connect(events.connect(event))
+        subprotocol = _service(websocket_api).connect(events.connect(event))
+    except HandshakeRefused as error:
+        log.warning("connect refused connection=%s status=%d cause=%s", _connection_id(event), error.status, error)
+        return {"statusCode": error.status}
     except ChannelsError as error:
         log.error("connect refused connection=%s cause=%s", _connection_id(event), error)
         return UNAVAILABLE
-    return OK
+    return OK if subprotocol is None else {**OK, "headers": {"Sec-WebSocket-Protocol": subprotocol}}
 
 
 def message(event: Mapping[str, Any], context: Any, websocket_api: WebsocketAPI) -> Mapping[str, Any]:
@@ -156,4 +171,7 @@ def _assembled(settings: Settings, websocket_api: WebsocketAPI) -> Service:
     storers = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
     broadcast = Broadcast(poster(websocket_api), posters, window, settings.broadcast_rate, clock, Pacer(clock))
     fanout = Fanout(settings, table, broadcast, publishing.Invoke(settings.publish_function), storers, clock)
-    return Service(fanout, storers)
+    if settings.is_open:
+        log.warning("this server is open: anyone may connect, join and publish; AUTHENTICATION changes that")
+    verifier = None if settings.tokens is None else Verifier(settings.tokens, key_ring(settings.tokens, clock), clock)
+    return Service(fanout, storers, Gate(settings, verifier, clock), closer(websocket_api))

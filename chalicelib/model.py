@@ -5,6 +5,7 @@ Knows no protocol, no key and no AWS. Everything else imports from here; this mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NewType, TypeAlias
 
@@ -37,6 +38,17 @@ class Member:
     joined_at: int
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the members that were asked for, and how many there are in all: exact if they fit one page, else an
+    estimate. `last` is the position up to which members were read; None at the end.
+    """
+
+    members: Sequence[Member]
+    size: int
+    last: Position | None
+
+
 class KeyRange(NamedTuple):
     """A part of a channel's members: those after one position, up to and including another; without them, all."""
 
@@ -56,12 +68,16 @@ class Connection:
     """A connection's own record.
 
     `home` is the channel of its frames that name none. `at_home` is true while it is also a member there by having
-    connected, that is until its first y-webrtc subscribe.
+    connected, that is until its first y-webrtc subscribe. `principal` is who it is, `capability` what it may do, as
+    text; both None where nothing said so. Its rights, and it, end at `expires_at` (s since 1970).
     """
 
     connection_id: ConnectionId
     home: ChannelName | None
     at_home: bool
+    expires_at: int
+    principal: str | None = None
+    capability: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

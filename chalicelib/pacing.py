@@ -72,5 +72,6 @@ class Pacer:
         if self._throttled > max(THROTTLED_LEAST, THROTTLED_SHARE * self._posts):
             self._share = max(self._share * (1 - self._throttled / self._posts), SLOWEST)
         else:
-            self._share = min(1.0, self._share * RECOVERY ** ((now - self._window_at) / WINDOW_MS))
+            # 100 windows bring back even the slowest share; the power of an hour of them is more than a float holds.
+            self._share = min(1.0, self._share * RECOVERY ** min((now - self._window_at) / WINDOW_MS, 100))
         self._window_at, self._posts, self._throttled = now, 0, 0

@@ -9,20 +9,41 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from . import dialects, rendezvous
+from . import dialects, hooks, rendezvous
 from .actions import ACTIONS
+from .auth import Gate
 from .broadcast import Delivery, Result
 from .budget import Budget
-from .dialects import Frame, Join, Leave, Publish, Reply, Run
-from .errors import ClientError, NoHomeChannel, Superseded, UnknownAction, UpstreamError, to_frame
+from .conduct import Conduct
+from .dialects import Authenticate, Frame, Join, Leave, Publish, Reply, Run
+from .errors import (
+    BadToken,
+    ClientError,
+    NotAllowed,
+    NotJoined,
+    OverLimit,
+    Superseded,
+    TokenExpired,
+    TooManyChannels,
+    TooManyTopics,
+    UnknownAction,
+    UpstreamError,
+    to_frame,
+)
 from .events import Connect, Disconnect, MessageEvent
 from .fanout import Fanout, Sending
+from .hooks import Connecting, Joining, Publishing
+from .identity import Identity
 from .jsontext import compact
 from .model import JSON, TEXT, Address, ChannelName, ConnectionId, Message
+from .sender import Sender, capability_of
 
 T = TypeVar("T")
+
+Close: TypeAlias = Callable[[ConnectionId], None]
+"""Ends a connection; raises nothing."""
 
 log = logging.getLogger("channels.service")
 
@@ -34,33 +55,46 @@ WRITES_AT_ONCE = 8
 
 
 class Service:
-    """The rules over a table, a broadcast and a fan-out; `writers` are threads for a frame's many joins and leaves.
+    """The rules over a table, a broadcast and a fan-out; `writers` are threads for a frame's many joins and leaves,
+    `gate` lets connections in, `close` ends one.
 
     Safe to use from several threads.
     """
 
-    def __init__(self, fanout: Fanout, writers: Executor) -> None:
+    def __init__(self, fanout: Fanout, writers: Executor, gate: Gate, close: Close) -> None:
         self.fanout = fanout
         self.settings = fanout.settings
         self.table = fanout.table
         self.broadcast = fanout.broadcast
         self.clock = fanout.clock
         self._writers = writers
+        self._gate = gate
+        self._close = close
+        self._conduct = Conduct(self.settings.frames_per_second, self.settings.strikes, self.clock)
         self._remembered: Address | None = None
 
-    def connect(self, event: Connect) -> None:
+    def connect(self, event: Connect) -> str | None:
         """Records the connection and makes it a member of its home channel: `HOME_CHANNEL`, or ?room= / ?channel= of
-        its URL.
+        its URL. Returns the subprotocol to be echoed.
 
-        An empty name means no home channel. Raises StoreError, and then the handshake is to be refused.
+        An empty name means no home channel; so does a `HOME_CHANNEL` that its token does not let it subscribe to.
+        Raises HandshakeRefused, and StoreError where it cannot be recorded: then the handshake is to be refused too.
         """
-        named = [event.query[name] for name in ROOM_PARAMETERS if name in event.query]
-        home = (ChannelName(named[0]) if named[0] else None) if named else self.settings.home_channel
+        identity, subprotocol = self._gate.admit(event)
+        home = self._home_for(event, identity)
+        principal = identity and identity.principal
+        try:
+            hooks.ask(hooks.ON_CONNECT, Connecting(event.connection_id, principal, home, event.query, event.source_ip))
+            if home is not None:
+                hooks.ask(hooks.ON_JOIN, Joining(event.connection_id, principal, home))
+        except ClientError as error:
+            raise NotAllowed(f"a hook refuses it: {str(error)!a}") from error
         # Once in this process: the publish function finds its way by it.
         address = None if event.address == self._remembered else event.address
-        self.table.connect(event.connection_id, event.connected_at, home, address)
+        self.table.connect(event.connection_id, event.connected_at, home, address, identity)
         self._remembered = event.address
-        log.info("connected connection=%s", event.connection_id)
+        log.info("connected connection=%s%s", event.connection_id, f" principal={principal!a}" if principal else "")
+        return subprotocol
 
     def address(self) -> Address | None:
         """Where connections are posted to, as a connect has told this process or the table. Raises StoreError."""
@@ -83,12 +117,18 @@ class Service:
         """Acts on a frame, in time. Whatever goes wrong is answered with an error frame; nothing is raised."""
         request_id = None
         try:
+            self._conduct.frame(event.connection_id)
+            dialects.check_size(event.body, "The frame", self.settings.max_message_bytes)
             frame, decoder = dialects.route(event.body)
             request_id = frame.id
+            sender = Sender(event, self.settings, self.table, self.clock)
             for command in decoder(frame, event.connection_id):
-                self._carry_out(command, frame, event, budget)
+                self._carry_out(command, frame, sender, budget)
         except ClientError as error:
             self.reply(event.connection_id, to_frame(error, request_id))
+            if isinstance(error, OverLimit) and self._conduct.strike(event.connection_id):
+                log.warning("closed for being over a limit again and again connection=%s", event.connection_id)
+                self._close(event.connection_id)
         except Exception as error:
             # AWS's failures explain themselves in a line; of anything else the traceback is the explanation.
             log.error(
@@ -108,81 +148,140 @@ class Service:
         """Sends text to one connection."""
         self.broadcast.send([Delivery(connection_id, text, joined_at=0)], prune=lambda _gone: None)
 
-    def join(self, channels: tuple[ChannelName, ...], dialect: str, event: MessageEvent) -> None:
-        """Makes the sender a member of each channel; returns once all are written. Raises Superseded."""
+    def join(
+        self, channels: tuple[ChannelName, ...], dialect: str, sender: Sender, *, leaves_home: bool = False
+    ) -> None:
+        """Makes the sender a member of each channel that it may subscribe to; returns once all are written. With
+        `leaves_home` the membership that connecting made ends first, if there is one of these channels to join.
+
+        Raises Forbidden for the first that it may not, once the others are written; TokenExpired, TooManyChannels, or
+        what a hook raises, before any is; Superseded.
+        """
+        allowed = tuple(channel for channel in channels if sender.may("subscribe", channel))
+        for channel in allowed:
+            hooks.ask(hooks.ON_JOIN, Joining(sender.id, sender.principal, channel))
+        left = sender.at_home if leaves_home and allowed else None
+        most = self.settings.max_channels
+        if most and allowed:
+            others = self.table.channels_of(sender.id, besides=allowed if left is None else (*allowed, left))
+            if others + len(allowed) > most:
+                raise TooManyChannels(most)
+        if left is not None:
+            self.table.leave_home(sender.id, left)
 
         def join_one(channel: ChannelName) -> bool:
-            return self.table.join(channel, event.connection_id, dialect, event.at, event.connected_at)
+            event = sender.event
+            return self.table.join(channel, sender.id, dialect, event.at, event.connected_at, until=sender.expires_at)
 
-        if not all(self._each(join_one, channels)):
+        joined = all(self._each(join_one, allowed))
+        for channel in channels:
+            sender.require("subscribe", channel)
+        if not joined:
             raise Superseded
 
-    def leave(self, channels: tuple[ChannelName, ...], event: MessageEvent) -> None:
-        """Ends the sender's memberships, unless a later frame has joined again."""
-        self._each(lambda channel: self.table.leave(channel, event.connection_id, event.at), channels)
+    def leave(self, channels: tuple[ChannelName, ...], sender: Sender) -> None:
+        """Ends the sender's memberships, unless a later frame has joined again. That needs no right."""
+        self._each(lambda channel: self.table.leave(channel, sender.id, sender.event.at), channels)
 
-    def home_of(self, connection_id: ConnectionId) -> ChannelName:
-        """The connection's home channel; raises NoHomeChannel."""
-        connection = self.table.connection(connection_id)
-        if connection is None or connection.home is None:
-            raise NoHomeChannel
-        return connection.home
-
-    def publish(self, publish: Publish, event: MessageEvent, budget: Budget) -> Result:
+    def publish(self, publish: Publish, sender: Sender, budget: Budget) -> Result:
         """Sends a message to a channel's members, each in its own dialect.
 
-        Raises TooLarge before anything is sent, StoreError if nothing was sent, PartlyDelivered if something was.
+        Raises Forbidden, TokenExpired, NotJoined, TooLarge or what a hook raises before anything is sent, StoreError if
+        nothing was sent, PartlyDelivered if something was.
         """
-        sender_id = event.connection_id
-        channel = self.home_of(sender_id) if publish.channel is None else publish.channel
-        sender = None
+        channel = sender.home if publish.channel is None else publish.channel
+        sender.require("publish", channel)
+        body = hooks.body_of(Publishing(sender.id, sender.principal, channel, publish.body, publish.dialect))
+        membership = None
         if publish.after_join:
-            sender = rendezvous.await_membership(
-                self.table, self.clock, channel, sender_id, self.settings.rendezvous_ms
+            membership = rendezvous.await_membership(
+                self.table, self.clock, channel, sender.id, self.settings.rendezvous_ms
             )
+        elif not self.settings.publish_unjoined:
+            membership = self.table.membership(channel, sender.id)
+        if membership is None and not self.settings.publish_unjoined:
+            raise NotJoined(channel)
         sending = Sending(
             secrets.token_hex(8),
-            Message(channel, publish.body, publish.dialect, sender_id, event.at),
-            exclude=frozenset() if publish.to_sender else frozenset((sender_id,)),
-            announcer=sender if publish.announces else None,
+            Message(channel, body, publish.dialect, sender.id, sender.event.at),
+            exclude=frozenset() if publish.to_sender else frozenset((sender.id,)),
+            announcer=membership if publish.announces else None,
         )
         return self.fanout.send(sending, budget)
 
-    def _carry_out(self, command: dialects.Command, frame: Frame, event: MessageEvent, budget: Budget) -> None:
+    def authenticate(self, token: str, sender: Sender) -> int | None:
+        """Gives the sender the rights of another token of the same principal, to its memberships the same expiry, and
+        ends those that it no longer has the right to. Returns when the new rights end (s since 1970).
+
+        Raises BadToken; TokenExpired where the connection's record is gone, which only connecting again makes anew.
+        """
+        identity = self._gate.renew(token)
+        if identity is None:
+            return None
+        if sender.record is None:
+            raise TokenExpired
+        if identity.principal != sender.record.principal:
+            raise BadToken("it is another user's; connect again with it")
+        capability = self.settings.default_capability if identity.capability is None else identity.capability
+        unchanged = capability == capability_of(sender.record.capability, self.settings)
+
+        def keeps(channel: ChannelName | None) -> bool:
+            return unchanged if channel is None else capability.allows("subscribe", channel)
+
+        if not self.table.renew(sender.id, sender.event.connected_at, identity, keeps):
+            raise TokenExpired
+        log.info("authenticated connection=%s principal=%a", sender.id, identity.principal)
+        return identity.expires_at
+
+    def _home_for(self, event: Connect, identity: Identity | None) -> ChannelName | None:
+        named = [event.query[name] for name in ROOM_PARAMETERS if name in event.query]
+        home = (ChannelName(named[0]) if named[0] else None) if named else self.settings.home_channel
+        if home is None or identity is None:
+            return home
+        capability = self.settings.default_capability if identity.capability is None else identity.capability
+        if capability.allows("subscribe", home):
+            return home
+        if named:
+            raise NotAllowed("its token gives no right to subscribe to the channel that its URL names")
+        return None
+
+    def _carry_out(self, command: dialects.Command, frame: Frame, sender: Sender, budget: Budget) -> None:
         match command:
             case Reply(text):
-                self.reply_text(event.connection_id, text)
+                self.reply_text(sender.id, text)
             case Join(channels, dialect, ack, leaves_home):
+                self._check_count(channels)
                 answer = _ack_text(ack)
-                if leaves_home and channels:
-                    self._leave_home(event.connection_id)
-                self.join(channels, dialect, event)
-                self._reply_if(answer, event)
+                self.join(channels, dialect, sender, leaves_home=leaves_home)
+                self._reply_if(answer, sender)
             case Leave(channels, ack):
+                self._check_count(channels)
                 answer = _ack_text(ack)
-                self.leave(channels, event)
-                self._reply_if(answer, event)
+                self.leave(channels, sender)
+                self._reply_if(answer, sender)
             case Publish():
-                result = self.publish(command, event, budget)
+                result = self.publish(command, sender, budget)
                 if command.ack:
-                    self._acknowledge(result, frame, event)
+                    self._acknowledge(result, frame, sender)
             case Run(name):
-                self._run(name, frame, event, budget)
+                self._run(name, frame, sender, budget)
+            case Authenticate(token):
+                expires_at = self.authenticate(token, sender)
+                self.reply(sender.id, frame.answer({"action": "authenticate", "expiresAt": expires_at}))
 
-    def _run(self, name: str, frame: Frame, event: MessageEvent, budget: Budget) -> None:
+    def _run(self, name: str, frame: Frame, sender: Sender, budget: Budget) -> None:
         if name not in ACTIONS:
             known = tuple(sorted({*dialects.BUILT_IN_ACTIONS, *ACTIONS}))
             raise UnknownAction("action", name, known)
         wants_ack = frame.flag("ack")
-        call = _Call(self, frame, event, budget)
+        call = _Call(self, frame, sender, budget)
         ACTIONS[name](call)
         if wants_ack:
-            self._acknowledge(call.result, frame, event)
+            self._acknowledge(call.result, frame, sender)
 
-    def _leave_home(self, connection_id: ConnectionId) -> None:
-        connection = self.table.connection(connection_id)
-        if connection is not None and connection.at_home and connection.home is not None:
-            self.table.leave_home(connection_id, connection.home)
+    def _check_count(self, channels: Sequence[ChannelName]) -> None:
+        if len(channels) > self.settings.max_topics:
+            raise TooManyTopics(len(channels), self.settings.max_topics)
 
     def _each(self, act: Callable[[ChannelName], T], channels: Sequence[ChannelName]) -> list[T]:
         """Runs `act` for each channel, a few at a time: a frame with thousands must not fill the pool that posts
@@ -193,15 +292,15 @@ class Service:
         slices = (channels[start : start + WRITES_AT_ONCE] for start in range(0, len(channels), WRITES_AT_ONCE))
         return [result for some in slices for result in self._writers.map(act, some)]
 
-    def _acknowledge(self, result: Result, frame: Frame, event: MessageEvent) -> None:
+    def _acknowledge(self, result: Result, frame: Frame, sender: Sender) -> None:
         ack = {"type": "ack", "delivered": result.delivered, "stale": result.stale}
         failed = result.not_open + result.throttled + result.failed
         ack |= {name: number for name, number in (("failed", failed), ("handed_on", result.handed_on)) if number}
-        self.reply(event.connection_id, frame.answer(ack))
+        self.reply(sender.id, frame.answer(ack))
 
-    def _reply_if(self, text: str | None, event: MessageEvent) -> None:
+    def _reply_if(self, text: str | None, sender: Sender) -> None:
         if text is not None:
-            self.reply_text(event.connection_id, text)
+            self.reply_text(sender.id, text)
 
 
 def _ack_text(ack: JSON) -> str | None:
@@ -216,21 +315,22 @@ def _ack_text(ack: JSON) -> str | None:
 class _Call:
     """One run of a custom action (actions.Call)."""
 
-    def __init__(self, service: Service, frame: Frame, event: MessageEvent, budget: Budget) -> None:
+    def __init__(self, service: Service, frame: Frame, sender: Sender, budget: Budget) -> None:
         self.frame = frame
-        self.sender = event.connection_id
+        self.sender = sender.id
+        self.principal = sender.principal
         self.result = Result()
         self._service = service
-        self._event = event
+        self._sender = sender
         self._budget = budget
 
     def channel(self, field: str = "channel") -> ChannelName:
         named = self.frame.channel(field)
-        return self._service.home_of(self.sender) if named is None else named
+        return self._sender.home if named is None else named
 
     def publish(self, channel: ChannelName, body: JSON, *, to_sender: bool = False) -> None:
         publish = Publish(channel, body, "actions", to_sender)
-        self.result.add(self._service.publish(publish, self._event, self._budget))
+        self.result.add(self._service.publish(publish, self._sender, self._budget))
 
     def reply(self, body: JSON) -> None:
         text = compact(self.frame.answer(body) if isinstance(body, dict) else body)
@@ -238,7 +338,7 @@ class _Call:
         self._service.reply_text(self.sender, text)
 
     def join(self, channel: ChannelName) -> None:
-        self._service.join((channel,), TEXT, self._event)
+        self._service.join((channel,), TEXT, self._sender)
 
     def leave(self, channel: ChannelName) -> None:
-        self._service.leave((channel,), self._event)
+        self._service.leave((channel,), self._sender)

@@ -3,7 +3,8 @@
     item         channel (partition key)   member (sort key)          attributes, beside connection_id and expires_at
     membership   the channel's key         {bucket}#{connection_id}   dialect, joined_at, at, at_home?, name (if hashed)
     tombstone    the channel's key         {bucket}#{connection_id}   at
-    connection   @connection#{id}          @                          connected_at, home?, at_home?
+    connection   @connection#{id}          @                          connected_at, home?, at_home?, principal?,
+                                                                      capability?
     claim        @claim#{message id}       @{range's start}           owner
     address      @address                  @                          api_id, stage  (neither connection_id nor expiry)
 
@@ -26,13 +27,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .clock import Clock
+from .identity import Identity
 from .limits import CONNECTION_SECONDS
-from .model import TEXT, Address, ChannelName, Connection, ConnectionId, KeyRange, Member, Position
+from .model import TEXT, Address, ChannelName, Connection, ConnectionId, KeyRange, Member, Page, Position
+from .ranges import estimated_size, position_of
 from .store import Store
 
 if TYPE_CHECKING:
@@ -62,19 +64,6 @@ CLAIM_SECONDS = 86_400
 PAGE_MEMBERS = 1_000
 """Members in one page. DynamoDB would give 7,000, and the first of them would wait until all are read and decoded."""
 
-_BUCKETS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of the members that were asked for, and how many there are in all: exact if they fit one page, else an
-    estimate. `last` is the position up to which members were read; None at the end.
-    """
-
-    members: Sequence[Member]
-    size: int
-    last: Position | None
-
 
 class Table:
     """The table of that name. Every method raises StoreError when DynamoDB fails, its client's retries included."""
@@ -91,19 +80,22 @@ class Table:
         connected_at: int,
         home: ChannelName | None,
         address: Address | None = None,
+        identity: Identity | None = None,
     ) -> None:
         """Writes the connection's record and, where it has a home channel, its membership there. Items written: 1 or 2,
-        and one more where the address is to be remembered.
+        and one more where the address is to be remembered. Both expire with the identity, where it does.
 
         `home` is UTF-8 without lone surrogates (events.connect and Settings see to it): the record holds the name
         itself.
         """
-        expires_at = _expiry(connected_at)
+        expires_at = _expiry(connected_at, identity.expires_at if identity else None)
         record = _record_key(connection_id) | {
             "connection_id": _s(connection_id),
             "connected_at": _n(connected_at),
             "expires_at": _n(expires_at),
         }
+        if identity is not None:
+            record |= _rights(identity)
         items = [record]
         if home is not None:
             record |= {"home": _s(home), "at_home": {"BOOL": True}}
@@ -122,11 +114,64 @@ class Table:
 
     def connection(self, connection_id: ConnectionId) -> Connection | None:
         """The connection's record, read consistently."""
-        item = self._store.get(_record_key(connection_id), "home, at_home")
+        item = self._store.get(_record_key(connection_id), "home, at_home, expires_at, principal, capability")
         if item is None:
             return None
-        home = ChannelName(item["home"]["S"]) if "home" in item else None
-        return Connection(connection_id, home, "at_home" in item)
+        return Connection(
+            connection_id,
+            ChannelName(item["home"]["S"]) if "home" in item else None,
+            "at_home" in item,
+            int(item["expires_at"]["N"]),
+            item["principal"]["S"] if "principal" in item else None,
+            item["capability"]["S"] if "capability" in item else None,
+        )
+
+    def renew(
+        self,
+        connection_id: ConnectionId,
+        connected_at: int,
+        identity: Identity,
+        keeps: Callable[[ChannelName | None], bool],
+    ) -> bool:
+        """Gives the connection that identity's rights and expiry, and the same expiry to its memberships of channels
+        that `keeps` says yes to; the others end. False where the connection has no record any more.
+
+        `keeps` is asked with None for a channel whose name is stored by its hash. Items written: 1 and one a
+        membership. A membership that the index does not show yet keeps its own expiry.
+        """
+        expires_at = _n(_expiry(connected_at, identity.expires_at))
+        rights = _rights(identity)
+        gone = [name for name in ("principal", "capability") if name not in rights]
+        if not self._store.update(
+            Key=_record_key(connection_id),
+            UpdateExpression="SET expires_at = :expires_at"
+            + "".join(f", {name} = :{name}" for name in rights)
+            + (f" REMOVE {', '.join(gone)}" if gone else ""),
+            ConditionExpression="attribute_exists(connected_at)",
+            ExpressionAttributeValues={":expires_at": expires_at, **{f":{name}": rights[name] for name in rights}},
+        ):
+            return False
+        for key in self._keys_of(connection_id):
+            channel = key["channel"]["S"]
+            if channel.startswith(_RECORD_PREFIX):
+                continue
+            if keeps(None if channel.startswith(_HASHED_PREFIX) else ChannelName(channel)):
+                self._store.update(
+                    Key=key,
+                    UpdateExpression="SET expires_at = :expires_at",
+                    ConditionExpression="attribute_exists(joined_at)",
+                    ExpressionAttributeValues={":expires_at": expires_at},
+                )
+            else:
+                self._store.delete(Key=key, ConditionExpression="attribute_exists(joined_at)")
+        return True
+
+    def channels_of(self, connection_id: ConnectionId, besides: Iterable[ChannelName] = ()) -> int:
+        """How many channels the connection is in, `besides` those, as far as the index shows it yet. One that it has
+        left without being in it counts too, until TTL deletes the tombstone.
+        """
+        not_counted = {*map(_channel_key, besides), f"{_RECORD_PREFIX}{connection_id}"}
+        return sum(key["channel"]["S"] not in not_counted for key in self._keys_of(connection_id))
 
     def leave_home(self, connection_id: ConnectionId, home: ChannelName) -> None:
         """Ends the membership that connecting made, unless a join has made it its own, and says so in the record."""
@@ -146,6 +191,14 @@ class Table:
 
         The index lags the table by milliseconds. A membership written just before may stay; a 410 or TTL ends it.
         """
+        return self._store.delete_all(self._keys_of(connection_id))
+
+    def address(self) -> Address | None:
+        """Where connections are posted to; None where there has never been one."""
+        item = self._store.get(_ADDRESS_KEY, "api_id, stage")
+        return None if item is None else Address(item["api_id"]["S"], item["stage"]["S"])
+
+    def _keys_of(self, connection_id: ConnectionId) -> Iterator[Mapping[str, Any]]:
         pages = self._store.pages(
             IndexName=INDEX,
             KeyConditionExpression="connection_id = :id",
@@ -153,27 +206,31 @@ class Table:
             ExpressionAttributeValues={":id": _s(connection_id)},
             ProjectionExpression="channel, #member",
         )
-        return self._store.delete_all(item for page in pages for item in page["Items"])
-
-    def address(self) -> Address | None:
-        """Where connections are posted to; None where there has never been one."""
-        item = self._store.get(_ADDRESS_KEY, "api_id, stage")
-        return None if item is None else Address(item["api_id"]["S"], item["stage"]["S"])
+        return (item for page in pages for item in page["Items"])
 
     # --- memberships
 
-    def join(self, channel: ChannelName, connection_id: ConnectionId, dialect: str, at: int, connected_at: int) -> bool:
+    def join(
+        self,
+        channel: ChannelName,
+        connection_id: ConnectionId,
+        dialect: str,
+        at: int,
+        connected_at: int,
+        *,
+        until: int | None = None,
+    ) -> bool:
         """Makes the connection a member; true once that is written, false where a later leave came first. Items
         written: 1.
 
         `joined_at` is this clock just before the first write, and a repeated join keeps it. `at` and `connected_at` are
-        in ms.
+        in ms. The membership ends at `until` (s since 1970), if that is before the connection must.
         """
         assignments = {
             "connection_id": _s(connection_id),
             "dialect": _s(dialect),
             "at": _n(at),
-            "expires_at": _n(_expiry(connected_at)),
+            "expires_at": _n(_expiry(connected_at, until)),
         } | _name_beside(channel)
         joined_at = self._clock.now_ms()
         written = self._store.update(
@@ -242,7 +299,7 @@ class Table:
             key = page.get("LastEvaluatedKey")
             last = Position(key["member"]["S"]) if key else None
             if size is None:
-                size = _estimated_size(len(members), within, last)
+                size = estimated_size(len(members), within, last)
             yield Page(members, size, last)
 
     def prune(self, channel: ChannelName, connection_ids: Iterable[ConnectionId]) -> None:
@@ -289,29 +346,22 @@ def _member(item: Mapping[str, Any]) -> Member:
     return Member(ConnectionId(connection_id), item["dialect"]["S"], int(item["joined_at"]["N"]))
 
 
-def _expiry(connected_at: int) -> int:
-    return connected_at // 1_000 + EXPIRY_SECONDS
+def _expiry(connected_at: int, until: int | None = None) -> int:
+    longest = connected_at // 1_000 + EXPIRY_SECONDS
+    return longest if until is None else min(longest, until)
+
+
+def _rights(identity: Identity) -> dict[str, Any]:
+    capability = {} if identity.capability is None else {"capability": _s(identity.capability.text)}
+    return {"principal": _s(identity.principal), **capability}
+
+
+_RECORD_PREFIX = "@connection#"
+_HASHED_PREFIX = "@name#"
 
 
 def _record_key(connection_id: ConnectionId) -> dict[str, Any]:
-    return {"channel": _s(f"@connection#{connection_id}"), "member": _s("@")}
-
-
-def position_of(connection_id: ConnectionId) -> Position:
-    """Where that connection stands in every channel it is a member of."""
-    bucket = hashlib.sha256(connection_id.encode()).hexdigest()[:2]
-    return Position(f"{bucket}#{connection_id}")
-
-
-def cut(within: KeyRange, after: Position, parts: int) -> list[KeyRange]:
-    """`within` in ranges of about as many members each, `parts` of them at most, the first of which reaches beyond
-    `after`. Together they are `within`, and none overlaps another.
-    """
-    first, end = _bucket(after) + 1, _BUCKETS if within.up_to is None else _bucket(within.up_to)
-    buckets = sorted({first + (end - first) * part // parts for part in range(1, parts)} - {end}) if first < end else []
-    # '$' comes just after '#': the last position before the next bucket.
-    ends = [Position(f"{bucket - 1:02x}$") for bucket in buckets]
-    return [KeyRange(*pair) for pair in zip([within.after, *ends], [*ends, within.up_to], strict=True)]
+    return {"channel": _s(f"{_RECORD_PREFIX}{connection_id}"), "member": _s("@")}
 
 
 def _membership_key(channel: ChannelName, connection_id: ConnectionId) -> dict[str, Any]:
@@ -338,24 +388,10 @@ def _channel_key(channel: ChannelName) -> str:
     """
     if _is_plain(channel):
         return channel
-    return f"@name#{hashlib.sha256(channel.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return f"{_HASHED_PREFIX}{hashlib.sha256(channel.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _name_beside(channel: ChannelName) -> dict[str, Any]:
     if _is_plain(channel):
         return {}
     return {"name": _s(channel[:STORED_NAME_CHARACTERS].encode("utf-8", "backslashreplace").decode())}
-
-
-def _estimated_size(counted: int, within: KeyRange, last: Position | None) -> int:
-    """How many members there are if the rest is spread as the first page was: uniformly over the buckets."""
-    if last is None:
-        return counted
-    start = 0 if within.after is None else _bucket(within.after) + 0.5
-    end = _BUCKETS if within.up_to is None else _bucket(within.up_to) + 1
-    read = max(_bucket(last) + 0.5 - start, 0.5)
-    return round(counted * max((end - start) / read, 1))
-
-
-def _bucket(position: Position) -> int:
-    return int(position[:2], 16)

@@ -8,9 +8,11 @@ boto3 spends it on building, signing and hooking each request, and on a certific
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -38,6 +40,8 @@ from .errors import ConfigurationError, ConnectionGone, Misconfigured, NotWritte
 from .http1 import Response
 from .model import ConnectionId
 from .sigv4 import Scope, sign
+
+log = logging.getLogger("channels.transport")
 
 SERVICE = "apigatewaymanagementapi"
 SIGNED_AS = "execute-api"
@@ -226,3 +230,15 @@ def poster(websocket_api: WebsocketAPI) -> Post:
             raise PostFailed(OPERATION, str(error)) from error
 
     return post
+
+
+def closer(websocket_api: WebsocketAPI) -> Callable[[ConnectionId], None]:
+    """`websocket_api.close`, whose failures are logged: who is to be closed may be gone already."""
+
+    def close(connection_id: ConnectionId) -> None:
+        try:
+            websocket_api.close(connection_id)
+        except (WebsocketDisconnectedError, ClientError, BotoCoreError, ConfigurationError) as error:
+            log.warning("not closed connection=%s cause=%s", connection_id, str(error) or type(error).__name__)
+
+    return close

@@ -21,11 +21,14 @@ ERRORS = {
 
 
 class Connections:
-    """What was posted to each connection, in order; `status` says what each is answered, 200 unless told otherwise."""
+    """What was posted to each connection, in order, and which were closed; `status` says what each is answered, 200
+    unless told otherwise.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.posts: dict[str, list[str]] = defaultdict(list)
+        self.closed: list[str] = []
         self.status: dict[str, int] = {}
         self.requests = 0
         self.headers: list[dict[str, str]] = []
@@ -57,6 +60,17 @@ def connections_endpoint() -> Iterator[Connections]:
                 connections.posts[connection_id].append(body)
             self.send_response(status)
             if status != 200:
+                self.send_header("x-amzn-ErrorType", ERRORS[status])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_DELETE(self) -> None:
+            connection_id = unquote(self.path.rsplit("/", 1)[1])
+            status = connections.status.get(connection_id, 204)
+            if status == 204:
+                connections.closed.append(connection_id)
+            self.send_response(status)
+            if status != 204:
                 self.send_header("x-amzn-ErrorType", ERRORS[status])
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -25,6 +25,8 @@ from .captured import event
 from .conftest import ROOT, everything_in
 from .connections import Connections, connections_endpoint
 from .fakes import NOW, Context
+from .handshakes import Pairs, handshake
+from .tokens import VARIABLES, token_for
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -92,6 +94,88 @@ def test_the_url_chooses_the_home_channel(deployed: Lambda) -> None:
     assert {item["channel"]["S"] for item in deployed.items()} == {"lobby", f"@connection#{ME}"}
 
 
+# --- who is let in
+
+
+OPEN = "this server is open: anyone may connect, join and publish; AUTHENTICATION changes that"
+
+
+@pytest.fixture(name="guarded")
+def an_app_that_takes_tokens(deployed: Lambda, monkeypatch: pytest.MonkeyPatch) -> Lambda:
+    for name, value in {**VARIABLES, "ALLOWED_ORIGINS": "https://app.example.com"}.items():
+        monkeypatch.setenv(name, value)
+    return deployed
+
+
+def entering(*headers: tuple[str, str], query: Pairs = ()) -> dict[str, Any]:
+    return handshake([("Origin", "https://app.example.com"), *headers], query, connectionId=ME)
+
+
+@pytest.mark.parametrize("function", ["connect", "message", "disconnect"])
+def test_each_cold_start_of_an_open_server_says_so_once(
+    deployed: Lambda, caplog: pytest.LogCaptureFixture, function: str
+) -> None:
+    for cold_start in range(1, 3):
+        handlers._assembled.cache_clear()
+        for _ in range(2):
+            deployed.invoke(f"websocket_{function}", event(function))
+        said = [(record.levelname, record.getMessage()) for record in caplog.records if "open" in record.getMessage()]
+        assert said == [("WARNING", OPEN)] * cold_start
+
+
+def test_a_handshake_is_answered_200_401_403_or_500_and_a_subprotocol_is_echoed(
+    guarded: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = token_for("ada", {"lobby": ["subscribe"]})
+    bearer = ("Authorization", f"Bearer {token}")
+
+    def answer(payload: dict[str, Any]) -> Any:
+        return guarded.invoke("websocket_connect", payload)
+
+    assert answer(entering()) == {"statusCode": 401}
+    assert answer(entering(("Authorization", "Bearer x"))) == {"statusCode": 401}
+    assert answer(entering(bearer, query=[("room", "secret")])) == {"statusCode": 403}
+    assert answer(handshake([("Origin", "https://app.example.com.evil.io"), bearer])) == {"statusCode": 403}
+    assert guarded.items() == []
+    assert answer(entering(bearer, query=[("room", "lobby")])) == {"statusCode": 200}
+    assert answer(entering(("Sec-WebSocket-Protocol", f"bearer, {token}"))) == {
+        "statusCode": 200,
+        "headers": {"Sec-WebSocket-Protocol": "bearer"},
+    }
+    monkeypatch.setenv("JWT_SECRET", "short")
+    assert answer(entering(bearer)) == {"statusCode": 500}
+    assert OPEN not in caplog.text
+
+
+def test_a_user_joins_what_its_token_allows_and_is_told_what_it_does_not(guarded: Lambda) -> None:
+    token = token_for("ada", {"news": ["subscribe"]})
+    guarded.invoke("websocket_connect", entering(("Authorization", f"Bearer {token}")))
+    for body in ('{"action":"joinchannel","channel":"news"}', '{"action":"sendmessage","channel":"news","message":1}'):
+        guarded.invoke("websocket_message", event("message", body=body, connectedAt=NOW))
+    [joined, refused] = guarded.clients.frames(ME)
+    assert joined == {"channel": "news", "connectionId": ME}
+    assert refused == {
+        "type": "error",
+        "code": "forbidden",
+        "message": "This connection may not publish to 'news'.",
+    }
+
+
+def test_a_client_that_does_not_heed_a_limit_is_closed(guarded: Lambda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_TOPICS", "1")
+    monkeypatch.setenv("STRIKES", "2")
+    frame = event("message", body='{"type":"subscribe","topics":["1","2"]}')
+    for _ in range(2):
+        assert guarded.clients.closed == []
+        guarded.invoke("websocket_message", frame)
+    assert guarded.clients.closed == [ME]
+    guarded.clients.status[ME] = 410
+    assert guarded.invoke("websocket_message", frame) == {"statusCode": 200}
+
+
+# --- frames, and backends
+
+
 def test_a_binary_frame_is_answered_with_an_error_frame(deployed: Lambda) -> None:
     deployed.invoke("websocket_message", {**event("message"), "isBase64Encoded": True})
     [answer] = deployed.clients.frames(ME)
@@ -106,9 +190,8 @@ def test_a_client_that_is_gone_makes_no_handler_fail(deployed: Lambda) -> None:
 
 
 def test_without_its_tables_name_connects_are_refused_and_the_log_says_what_to_set(
-    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    deployed: Lambda, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(application.app.log, "propagate", True)
     deployed.use_stage("a stage that config.json does not have")
     assert deployed.invoke("websocket_connect", event("connect")) == {"statusCode": 500}
     assert "TABLE_NAME is not set" in caplog.text
@@ -122,9 +205,8 @@ def test_without_its_tables_name_connects_are_refused_and_the_log_says_what_to_s
 
 
 def test_a_store_that_fails_refuses_the_connect_and_survives_the_disconnect(
-    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    deployed: Lambda, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(application.app.log, "propagate", True)
     deployed.store.delete_table(TableName=TABLE)
     assert deployed.invoke("websocket_connect", event("connect")) == {"statusCode": 500}
     assert deployed.invoke("websocket_disconnect", event("disconnect")) == {"statusCode": 200}
@@ -135,7 +217,6 @@ def test_a_store_that_fails_refuses_the_connect_and_survives_the_disconnect(
 def test_an_action_cannot_take_the_name_of_a_dialects_frame(
     deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(application.app.log, "propagate", True)
     monkeypatch.setattr(handlers, "ACTIONS", {"sendmessage": lambda _call: None})
     assert deployed.invoke("websocket_connect", event("connect")) == {"statusCode": 500}
     assert "'sendmessage', which a dialect takes" in caplog.text
@@ -147,7 +228,6 @@ def test_an_action_cannot_take_the_name_of_a_dialects_frame(
 def test_an_sdk_that_is_configured_wrongly_is_said_in_the_log(
     deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
 ) -> None:
-    monkeypatch.setattr(application.app.log, "propagate", True)
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
     monkeypatch.setenv(name, value)
     assert deployed.invoke("websocket_connect", event("connect")) == {"statusCode": 500}
@@ -210,19 +290,15 @@ def test_before_the_first_connect_there_is_nobody_to_publish_to(
 
 @pytest.mark.parametrize("payload", [{}, [], {"channel": 5, "message": 1}, {"channel": "c", "message": "x" * 131_072}])
 def test_a_publish_of_another_shape_is_raised_and_said_in_the_log(
-    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, payload: Any
+    deployed: Lambda, caplog: pytest.LogCaptureFixture, payload: Any
 ) -> None:
-    monkeypatch.setattr(application.app.log, "propagate", True)
     with pytest.raises(ClientError):
         deployed.invoke("publish", payload)
     assert "publish failed request=" in caplog.text
     assert "x" * 100 not in caplog.text
 
 
-def test_of_messages_of_sqs_those_that_failed_are_named(
-    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(application.app.log, "propagate", True)
+def test_of_messages_of_sqs_those_that_failed_are_named(deployed: Lambda, caplog: pytest.LogCaptureFixture) -> None:
     deployed.invoke("websocket_connect", event("connect", connectionId=ME, connectedAt=NOW))
     bodies = ['{"channel":"lobby","message":1}', "hello", '{"channel":"lobby","message":2}']
     records = [{"eventSource": "aws:sqs", "messageId": f"m{n}", "body": body} for n, body in enumerate(bodies)]
@@ -274,9 +350,8 @@ def test_the_publish_function_goes_on_in_itself_whatever_its_name(
 
 
 def test_an_endpoint_that_accepts_nothing_is_said_once_with_what_to_do_and_counted(
-    deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    deployed: Lambda, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(application.app.log, "propagate", True)
     names = [f"IU3k{number:05}AMCJw=" for number in range(20)]
     for name in names:
         deployed.invoke("websocket_connect", event("connect", connectionId=name, connectedAt=NOW))

@@ -3,16 +3,21 @@ from __future__ import annotations
 import pytest
 
 from chalicelib import events
-from chalicelib.errors import WrongType
+from chalicelib.errors import Misconfigured, WrongType
 from chalicelib.model import Address, ConnectionId
 
 from .captured import event
 
 
 def test_a_connect_event_gives_the_connection_its_time_and_its_query() -> None:
-    assert events.connect(event("connect")) == events.Connect(
-        ConnectionId("IU3kkeN4IAMCJwA="), 1689794896145, {"room": "lobby"}, Address("a1b2c3d4e5", "api")
-    )
+    connect = events.connect(event("connect"))
+    assert connect.connection_id == ConnectionId("IU3kkeN4IAMCJwA=")
+    assert connect.connected_at == 1689794896145
+    assert connect.query == {"room": "lobby"}
+    assert connect.address == Address("a1b2c3d4e5", "api")
+    assert connect.headers["origin"] == ["https://app.example.com"]
+    assert connect.authorizer is None
+    assert connect.source_ip == "192.0.2.1"
 
 
 @pytest.mark.parametrize("query", [None, {}])
@@ -56,3 +61,44 @@ def test_a_disconnect_event_gives_code_and_reason() -> None:
 def test_a_disconnect_event_may_lack_code_and_reason() -> None:
     bare = event("disconnect", disconnectStatusCode=None, disconnectReason=None)
     assert events.disconnect(bare) == events.Disconnect(ConnectionId("SOqGjdZioAMCEeg="), None, "")
+
+
+# --- what a handshake says of who it is
+
+
+def test_every_value_of_a_header_is_kept_under_one_name_whatever_its_case() -> None:
+    headers = {"Origin": ["a", "b"], "ORIGIN": ["c"], "X-Other": ["d"]}
+    found = events.connect({**event("connect"), "multiValueHeaders": headers}).headers
+    assert found == {"origin": ["a", "b", "c"], "x-other": ["d"]}
+
+
+@pytest.mark.parametrize("multiple", [None, {}])
+def test_where_no_header_comes_with_every_value_its_one_value_counts(multiple: dict[str, list[str]] | None) -> None:
+    payload = {**event("connect"), "headers": {"AUTHORIZATION": "Bearer x"}, "multiValueHeaders": multiple}
+    assert events.connect(payload).headers == {"authorization": ["Bearer x"]}
+    assert events.connect({**payload, "headers": None}).headers == {}
+
+
+def test_a_token_of_the_url_is_not_a_part_of_its_query() -> None:
+    values = {"queryStringParameters": {"token": "b", "room": "r"}, "multiValueQueryStringParameters": None}
+    assert events.connect({**event("connect"), **values}).tokens == ["b"]
+    values["multiValueQueryStringParameters"] = {"token": ["a", "b"], "room": ["r"]}  # type: ignore[dict-item]
+    connect = events.connect({**event("connect"), **values})
+    assert (connect.tokens, connect.query) == (["a", "b"], {"room": "r"})
+    assert events.connect(event("connect")).tokens == []
+
+
+def test_what_an_authorizer_says_is_handed_on() -> None:
+    assert events.connect(event("connect", authorizer={"principalId": "ada"})).authorizer == {"principalId": "ada"}
+
+
+@pytest.mark.parametrize("reader", ["connect", "message", "disconnect"])
+@pytest.mark.parametrize("kind", ["CONNECT", "MESSAGE", "DISCONNECT", None, "", "connect"])
+def test_an_event_is_read_as_what_it_is_alone(reader: str, kind: str | None) -> None:
+    read = getattr(events, reader)
+    payload = event(reader, eventType=kind)
+    if kind == reader.upper():
+        assert read(payload).connection_id == payload["requestContext"]["connectionId"]
+    else:
+        with pytest.raises(Misconfigured, match=f"An event that is no {reader.upper()} has reached its handler"):
+            read(payload)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib import rendezvous
+from chalicelib.auth import Gate
 from chalicelib.broadcast import Broadcast
 from chalicelib.events import MessageEvent
 from chalicelib.fanout import Fanout
@@ -42,8 +43,9 @@ class Pair:
         clock, executor = WorldClock(world), InlineExecutor()
         broadcast = Broadcast(self.deliver, executor, 4, 8_000, clock, Pacer(clock))
         table = Table(WorldStore(world), TABLE, clock)  # type: ignore[arg-type]
-        fanout = Fanout(Settings(TABLE, None), table, broadcast, lambda _rest: None, executor, clock)
-        self.service = Service(fanout, executor)
+        settings = Settings(TABLE, None)
+        fanout = Fanout(settings, table, broadcast, lambda _rest: None, executor, clock)
+        self.service = Service(fanout, executor, Gate(settings, None, clock), lambda _connection_id: None)
         for sender, skew in ((A, skew_ms), (B, -skew_ms)):
             subscribe = {"type": "subscribe", "topics": [self.room]}
             announce = {"type": "publish", "topic": self.room, "data": self.announce_of(sender)}

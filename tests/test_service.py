@@ -111,8 +111,8 @@ def test_no_ack_comes_before_the_write(world: World, monkeypatch: pytest.MonkeyP
     steps: list[str] = []
     join, post = Table.join, world.gateway.post
 
-    def joining(table: Table, *arguments: Any) -> bool:
-        joined = join(table, *arguments)
+    def joining(table: Table, *arguments: Any, **named: Any) -> bool:
+        joined = join(table, *arguments, **named)
         steps.append("written")
         return joined
 
@@ -281,9 +281,9 @@ def test_the_home_membership_ends_before_the_first_subscription_is_written(
     homes: list[set[str]] = []
     join = Table.join
 
-    def joining(table: Table, *arguments: Any) -> bool:
+    def joining(table: Table, *arguments: Any, **named: Any) -> bool:
         homes.append(world.members("default"))
-        return join(table, *arguments)
+        return join(table, *arguments, **named)
 
     monkeypatch.setattr(Table, "join", joining)
     world.connect("page")

@@ -14,8 +14,8 @@ from chalicelib.actions import Call
 from chalicelib.broadcast import YOUNG_MS
 from chalicelib.errors import ConnectionGone, StoreError
 from chalicelib.limits import MESSAGE_BYTES
-from chalicelib.model import ChannelName, KeyRange
-from chalicelib.table import Page, Table
+from chalicelib.model import ChannelName, KeyRange, Page
+from chalicelib.table import Table
 
 from .conftest import Requests
 

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from chalicelib.capability import Capability
+from chalicelib.identity import Identity
 from chalicelib.model import ChannelName, Connection, ConnectionId, KeyRange, Member, Position
+from chalicelib.ranges import estimated_size
 from chalicelib.table import (
     EXPIRY_SECONDS,
     STORED_NAME_CHARACTERS,
     TOMBSTONE_SECONDS,
     Table,
     _channel_key,
-    _estimated_size,
 )
 
 from .fakes import NOW
@@ -27,6 +29,10 @@ from .test_jsontext import any_text
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+EXPIRES_AT = NOW // 1_000 + EXPIRY_SECONDS
+SOON, LATER = NOW // 1_000 + 3_600, NOW // 1_000 + 7_200
+READER = Capability.parse({"news": ["subscribe"]})
 
 
 @pytest.fixture(name="stored")
@@ -41,15 +47,15 @@ def a_table_in_ministack(ministack: DynamoDBClient) -> Stored:
 
 def test_connecting_writes_a_record_and_a_membership_at_home(stored: Stored) -> None:
     stored.table.connect(A, NOW, HOME)
-    assert stored.table.connection(A) == Connection(A, HOME, at_home=True)
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=True, expires_at=EXPIRES_AT)
     assert stored.table.membership(HOME, A) == Member(A, "text", NOW)
     expiries = {int(item["expires_at"]["N"]) for item in stored.items()}
-    assert expiries == {NOW // 1_000 + EXPIRY_SECONDS}
+    assert expiries == {EXPIRES_AT}
 
 
 def test_connecting_without_a_home_writes_the_record_alone(stored: Stored) -> None:
     stored.table.connect(A, NOW, None)
-    assert stored.table.connection(A) == Connection(A, None, at_home=False)
+    assert stored.table.connection(A) == Connection(A, None, at_home=False, expires_at=EXPIRES_AT)
     assert len(stored.items()) == 1
 
 
@@ -60,7 +66,7 @@ def test_a_connection_that_never_was_has_no_record(stored: Stored) -> None:
 def test_leaving_home_ends_the_membership_and_keeps_the_name(stored: Stored) -> None:
     stored.table.connect(A, NOW, HOME)
     stored.table.leave_home(A, HOME)
-    assert stored.table.connection(A) == Connection(A, HOME, at_home=False)
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=False, expires_at=EXPIRES_AT)
     assert stored.members("default") == set()
 
 
@@ -232,7 +238,7 @@ def test_any_string_names_a_channel_of_its_own(stored: Stored, name: str) -> Non
     assert stored.members(name) == {A}
     for other in (f"{name}x", f"@{name}", f"{name}\0", name.upper() + "y"):
         assert stored.members(other) == set()
-    assert stored.table.connection(A) == Connection(A, HOME, at_home=True)
+    assert stored.table.connection(A) == Connection(A, HOME, at_home=True, expires_at=EXPIRES_AT)
     assert all(len(item.get("name", {"S": ""})["S"]) <= STORED_NAME_CHARACTERS * 10 for item in stored.items())
     assert stored.table.disconnect(A) == 3
 
@@ -253,7 +259,97 @@ def test_a_name_that_looks_like_a_key_is_not_that_key(name: str) -> None:
 @pytest.mark.parametrize("bucket", ["00", "7f", "ff"])
 def test_the_estimate_is_how_far_the_first_page_reached(bucket: str) -> None:
     reached = int(bucket, 16) + 0.5
-    assert _estimated_size(1_000, KeyRange(), Position(f"{bucket}#x")) == round(1_000 * 256 / reached)
+    assert estimated_size(1_000, KeyRange(), Position(f"{bucket}#x")) == round(1_000 * 256 / reached)
+
+
+# --- who a connection is, and until when
+
+
+def test_a_record_says_who_the_connection_is_what_it_may_do_and_until_when(stored: Stored) -> None:
+    stored.table.connect(A, NOW, HOME, identity=Identity("ada", READER, SOON))
+    assert stored.table.connection(A) == Connection(A, HOME, True, SOON, "ada", '{"news":["subscribe"]}')
+    stored.table.connect(B, NOW, None, identity=Identity("grace"))
+    assert stored.table.connection(B) == Connection(B, None, False, EXPIRES_AT, "grace", None)
+    assert {int(item["expires_at"]["N"]) for item in stored.items()} == {SOON, EXPIRES_AT}
+
+
+@pytest.mark.parametrize(("until", "expires_at"), [(None, EXPIRES_AT), (SOON, SOON), (EXPIRES_AT + 9, EXPIRES_AT)])
+def test_a_membership_ends_when_it_is_told_to_and_with_its_connection_at_the_latest(
+    stored: Stored, until: int | None, expires_at: int
+) -> None:
+    stored.table.join(NEWS, A, "text", NOW, NOW, until=until)
+    [membership] = stored.items()
+    assert int(membership["expires_at"]["N"]) == expires_at
+    stored.clock.now = expires_at * 1_000 - 1
+    assert stored.members("news") == {A}
+    stored.clock.now = expires_at * 1_000
+    assert stored.members("news") == set()
+    assert stored.table.membership(NEWS, A) is None
+
+
+def test_a_repeated_join_takes_the_new_end_and_keeps_its_first_time(stored: Stored) -> None:
+    for until in (SOON, LATER, SOON):
+        stored.table.join(NEWS, A, "text", NOW, NOW, until=until)
+        [membership] = stored.items()
+        assert (int(membership["expires_at"]["N"]), membership["joined_at"]["N"]) == (until, str(NOW))
+
+
+def test_renewing_gives_the_record_and_what_is_kept_the_new_end_and_ends_the_rest(stored: Stored) -> None:
+    asked: list[ChannelName | None] = []
+
+    def keeps(channel: ChannelName | None) -> bool:
+        asked.append(channel)
+        return channel in {None, "news"}
+
+    for connection_id in (A, B):
+        stored.table.connect(connection_id, NOW, HOME, identity=Identity("ada", None, SOON))
+        for channel in ("news", "sport", "x" * 300):
+            stored.table.join(ChannelName(channel), connection_id, "text", NOW, NOW, until=SOON)
+    others = [item for item in stored.items() if item["connection_id"]["S"] == B]
+    assert stored.table.renew(A, NOW, Identity("ada", READER, LATER), keeps)
+    assert stored.table.connection(A) == Connection(A, HOME, True, LATER, "ada", '{"news":["subscribe"]}')
+    mine = [item for item in stored.items() if item["connection_id"]["S"] == A]
+    assert {int(item["expires_at"]["N"]) for item in mine} == {LATER}
+    assert len(mine) == 3
+    assert sorted(asked, key=str) == [None, "default", "news", "sport"]
+    assert all(item in stored.items() for item in others)
+    assert {item["joined_at"]["N"] for item in mine if "joined_at" in item} == {str(NOW)}
+
+
+def test_renewing_without_a_capability_takes_the_old_one_away(stored: Stored) -> None:
+    stored.table.connect(A, NOW, None, identity=Identity("ada", READER, SOON))
+    assert stored.table.renew(A, NOW, Identity("ada"), lambda _: True)
+    assert stored.table.connection(A) == Connection(A, None, False, EXPIRES_AT, "ada", None)
+
+
+def test_renewing_makes_no_record_and_no_membership_anew(stored: Stored) -> None:
+    assert not stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _: True)
+    assert stored.items() == []
+    stored.table.join(NEWS, A, "text", NOW, NOW, until=SOON)
+    stored.clock.now += 3_600_000  # the store deletes what has expired by the real clock
+    stored.table.leave(HOME, A, NOW)
+    before = stored.items()
+    assert not stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _: False)
+    assert stored.items() == before
+    stored.table.connect(A, NOW, None)
+    tombstone = next(item for item in before if "joined_at" not in item)
+    for kept in (True, False):
+        stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _, kept=kept: kept)  # type: ignore[misc]
+        assert tombstone in stored.items()
+
+
+def test_channels_are_counted_without_the_record_and_without_those_that_are_named(stored: Stored) -> None:
+    stored.table.connect(A, NOW, HOME)
+    for channel in ("news", "@x", "", "x" * 300):
+        stored.join(channel, A)
+    stored.join("news", B)
+    assert stored.table.channels_of(A) == 5
+    assert stored.table.channels_of(B) == 1
+    assert stored.table.channels_of(A, besides=(NEWS, ChannelName("@x"), ChannelName("another"))) == 3
+    stored.table.leave(NEWS, A, NOW + 1)
+    assert stored.table.channels_of(A) == 4
+    stored.table.leave(ChannelName("never joined"), A, NOW + 1)
+    assert stored.table.channels_of(A) == 5
 
 
 # --- any history

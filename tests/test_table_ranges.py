@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from chalicelib import store as requests
 from chalicelib.model import Address, ChannelName, ConnectionId, KeyRange, Position
-from chalicelib.table import CLAIM_SECONDS, PAGE_MEMBERS, Table, _estimated_size, cut, position_of
+from chalicelib.ranges import cut, estimated_size, position_of
+from chalicelib.table import CLAIM_SECONDS, PAGE_MEMBERS, Table
 
 from .conftest import fill
 from .fakes import NOW
@@ -100,12 +101,12 @@ def test_pages_end_at_a_thousand_members_and_say_how_far_they_reach(stored: Stor
 def test_an_estimate_is_at_least_what_was_counted(
     counted: int, after: Position | None, up_to: Position | None, last: Position
 ) -> None:
-    assert _estimated_size(counted, KeyRange(after, up_to), last) >= counted
+    assert estimated_size(counted, KeyRange(after, up_to), last) >= counted
 
 
 def test_an_estimate_counts_the_range_that_was_asked_for() -> None:
     half = KeyRange(Position("80#"), None)
-    assert 1_900 < _estimated_size(1_000, half, Position("c0#x")) < 2_100
+    assert 1_900 < estimated_size(1_000, half, Position("c0#x")) < 2_100
 
 
 def test_expired_members_and_tombstones_are_in_no_page(stored: Stored) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.auth import Gate
 from chalicelib.broadcast import Broadcast
 from chalicelib.events import Connect, MessageEvent
 from chalicelib.fanout import Fanout, Sending
@@ -13,9 +15,11 @@ from chalicelib.pacing import Pacer
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.table import Table
+from chalicelib.tokens import Verifier, key_ring
 
 from .conftest import dynamodb_client, everything_in, new_table
 from .fakes import ENDLESS, NOW, FakeClock, FakeGateway, InlineExecutor
+from .tokens import LIFE_S, USER, token_for
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -27,7 +31,7 @@ ADDRESS = Address("a1b2c3d4e5", "api")
 class World:
     """A service, its clients by name, and what each has received."""
 
-    def __init__(self, client: DynamoDBClient) -> None:
+    def __init__(self, client: DynamoDBClient, **settings: Any) -> None:
         self.client = dynamodb_client(client.meta.endpoint_url)
         self.name = new_table(client)
         self.gateway = FakeGateway()
@@ -36,9 +40,11 @@ class World:
         self.handed_on: list[Sending] = []
         executor = InlineExecutor()
         broadcast = Broadcast(self._post, executor, 8, 8_000, self.clock, Pacer(self.clock))
-        settings = Settings(self.name, ChannelName("default"))
-        fanout = Fanout(settings, self.table, broadcast, self.handed_on.append, executor, self.clock)
-        self.service = Service(fanout, executor)
+        made = Settings(self.name, **settings)
+        fanout = Fanout(made, self.table, broadcast, self.handed_on.append, executor, self.clock)
+        verifier = Verifier(made.tokens, key_ring(made.tokens, self.clock), self.clock) if made.tokens else None
+        self.closed: list[str] = []
+        self.service = Service(fanout, executor, Gate(made, verifier, self.clock), self.closed.append)
         self.frames = 0
 
     def _post(self, connection_id: ConnectionId, text: str) -> None:
@@ -48,6 +54,20 @@ class World:
         for name in names:
             self.gateway.open.add(name)
             self.service.connect(Connect(ConnectionId(name), NOW, query, ADDRESS))
+
+    def enter(
+        self,
+        name: str,
+        capability: Mapping[str, list[str]] | None = None,
+        *,
+        user: str = USER,
+        expires_in: int = LIFE_S,
+        **query: str,
+    ) -> None:
+        """Connects with a token of that capability."""
+        headers = {"authorization": [f"Bearer {token_for(user, capability, expires_in)}"]}
+        self.gateway.open.add(name)
+        self.service.connect(Connect(ConnectionId(name), NOW, query, ADDRESS, headers))
 
     def send(self, name: str, frame: object) -> None:
         """Sends a frame, as text or as what JSON it is."""
@@ -64,8 +84,9 @@ class World:
         return {m.connection_id for page in self.table.members(ChannelName(channel)) for m in page.members}
 
     def items(self) -> list[dict[str, Any]]:
-        """All that is in the table, but for the address that the first connect leaves."""
-        return [item for item in everything_in(self.client, self.name) if item["channel"]["S"] != "@address"]
+        """All that is in the table, in one order, but for the address that the first connect leaves."""
+        items = [item for item in everything_in(self.client, self.name) if item["channel"]["S"] != "@address"]
+        return sorted(items, key=lambda item: (item["channel"]["S"], item["member"]["S"]))
 
 
 def error_code(frames: list[Any]) -> str:

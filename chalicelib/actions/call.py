@@ -23,13 +23,20 @@ class Call(Protocol):
 
     sender: ConnectionId
 
+    principal: str | None
+    """Who the sender is, as its token says; None where the server is open."""
+
     def channel(self, field: str = "channel") -> ChannelName:
         """The channel that the frame's `field` names, else the sender's home channel; raises WrongType,
         NoHomeChannel.
         """
 
     def publish(self, channel: ChannelName, body: JSON, *, to_sender: bool = False) -> None:
-        """Sends `body` to the channel's members, each in its own dialect; raises TooLarge before anything is sent."""
+        """Sends `body` to the channel's members, each in its own dialect.
+
+        Raises TooLarge and, where the sender's token does not give the right, Forbidden or TokenExpired, before
+        anything is sent.
+        """
 
     def reply(self, body: JSON) -> None:
         """Answers the sender alone, with the frame's `id` added to an object where the frame had one; raises
@@ -37,7 +44,7 @@ class Call(Protocol):
         """
 
     def join(self, channel: ChannelName) -> None:
-        """Makes the sender a member that gets bare text; raises Superseded."""
+        """Makes the sender a member that gets bare text; raises Superseded, and Forbidden or TokenExpired."""
 
     def leave(self, channel: ChannelName) -> None:
         """Ends the sender's membership."""

@@ -12,8 +12,8 @@ from ..errors import ClientError, MissingField, TooLarge, UnknownAction, WrongTy
 from ..jsontext import NotJSON, parse
 from ..limits import MESSAGE_BYTES
 from ..model import JSON, TEXT, ConnectionId, Message
-from . import actions, everyone, pubsub, rooms, ywebrtc
-from .frame import Command, Decoder, Dialect, Encoder, Frame, Join, Leave, Publish, Reply, Run
+from . import actions, authentication, everyone, pubsub, rooms, ywebrtc
+from .frame import Authenticate, Command, Decoder, Dialect, Encoder, Frame, Join, Leave, Publish, Reply, Run
 
 DIALECTS: tuple[Dialect, ...] = (
     ywebrtc.DIALECT,
@@ -21,6 +21,7 @@ DIALECTS: tuple[Dialect, ...] = (
     rooms.DIALECT,
     everyone.DIALECT,
     actions.DIALECT,
+    authentication.DIALECT,
 )
 
 ID_CHARACTERS = 64
@@ -102,15 +103,18 @@ class Encoded:
         return self._texts.get(kind, self._texts[TEXT])
 
 
-def check_size(text: str, what: str) -> None:
-    """Raises TooLarge where `text` is more than API Gateway takes in one message."""
-    if len(text) * 4 > MESSAGE_BYTES and (size := len(text.encode())) > MESSAGE_BYTES:
-        raise TooLarge(what, size, MESSAGE_BYTES, "bytes")
+def check_size(text: str, what: str, limit: int = MESSAGE_BYTES) -> None:
+    """Raises TooLarge where `text` is over the limit (bytes of UTF-8), which by itself is what API Gateway takes in one
+    message.
+    """
+    if len(text) * 4 > limit and (size := len(text.encode("utf-8", "surrogatepass"))) > limit:
+        raise TooLarge(what, size, limit, "bytes")
 
 
 __all__ = [
     "BUILT_IN_ACTIONS",
     "DIALECTS",
+    "Authenticate",
     "Command",
     "Encoded",
     "Frame",

@@ -113,7 +113,14 @@ class Run:
     action: str
 
 
-Command: TypeAlias = Join | Leave | Publish | Reply | Run
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """Take `token` in the place of the sender's; then answer when it expires."""
+
+    token: str = field(repr=False)
+
+
+Command: TypeAlias = Join | Leave | Publish | Reply | Run | Authenticate
 Decoder: TypeAlias = Callable[[Frame, ConnectionId], Iterable[Command]]
 """A frame and its sender -> commands. Raises a ClientError for a frame that is not as the dialect wants it."""
 

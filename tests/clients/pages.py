@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +28,7 @@ BUNDLES = (
     ("y-webrtc-10.3", "y-webrtc.js", "y-webrtc"),
     ("y-webrtc-10.2", "y-webrtc.js", "y-webrtc-10-2"),
     ("pubsub", "pubsub-browser.js", "y-webrtc"),
+    ("tokens", "tokens.js", "y-webrtc"),
 )
 
 PAGE = """<!doctype html>
@@ -55,6 +56,12 @@ ONLY_SIGNALING = """
     delete window.BroadcastChannel
     Object.defineProperty(window, 'localStorage', { value: undefined })
 """
+
+REFUSALS = {
+    401: "HTTP Authentication failed; no valid credentials available",
+    403: "Unexpected response code: 403",
+}
+"""What Chromium says, in its console and to no page, of a handshake that is answered with a status."""
 
 SECONDS_TO_WAIT = 20
 POLL_MS = 20
@@ -119,10 +126,13 @@ class ChannelStuckError(Exception):
 
 
 class ClientPage:
-    """A page in a context of its own, with a record of its frames and of every error that nothing in it caught."""
+    """A page in a context of its own, with a record of its frames, of the handshakes of its that failed, and of every
+    error that nothing in it caught.
+    """
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.frames: list[Frame] = []
+        self.failed_handshakes: list[str] = []
         self.errors: list[str] = []
         context.add_init_script(ONLY_SIGNALING)
         self.page: Page = context.new_page()
@@ -134,6 +144,7 @@ class ClientPage:
     def _record(self, socket: WebSocket) -> None:
         socket.on("framesent", lambda payload: self.frames.append(Frame("sent", str(payload))))
         socket.on("framereceived", lambda payload: self.frames.append(Frame("received", str(payload))))
+        socket.on("socketerror", lambda error: self.failed_handshakes.append(error))  # noqa: PLW0108  Playwright marks it
 
     def received(self) -> list[str]:
         """The texts that the server sent to this page so far, in order."""
@@ -150,12 +161,25 @@ class ClientPage:
         except PlaywrightTimeoutError:
             raise AssertionError(f"not in {SECONDS_TO_WAIT} s: {what}. The page: {self}") from None
 
-    def wait_to_receive(self, part: str) -> None:
-        """Waits until the server has sent the page a text with this in it."""
+    def wait_to_receive(self, part: str, times: int = 1) -> None:
+        """Waits until the server has sent the page so many texts with this in them."""
+        self._wait_for(f"{times} texts with {part}", lambda: sum(part in text for text in self.received()) >= times)
+
+    def refusals(self) -> list[int | None]:
+        """With which status each handshake failed so far that did; None where it was for another reason."""
+        return [
+            next((status for status, words in REFUSALS.items() if words in error), None)
+            for error in self.failed_handshakes
+        ]
+
+    def wait_to_be_refused(self, status: int) -> None:
+        self._wait_for(f"a handshake refused with {status}", lambda: status in self.refusals())
+
+    def _wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
         give_up = time.monotonic() + SECONDS_TO_WAIT
-        while not any(part in text for text in self.received()):
+        while not is_so():
             if time.monotonic() > give_up:
-                raise AssertionError(f"not in {SECONDS_TO_WAIT} s: a text with {part} in it. The page: {self}")
+                raise AssertionError(f"not in {SECONDS_TO_WAIT} s: {what}. The page: {self}")
             self.page.wait_for_timeout(POLL_MS)
 
     def has_a_stuck_channel(self) -> bool:
@@ -163,7 +187,10 @@ class ClientPage:
 
     def __str__(self) -> str:
         frames = "\n".join(f"{frame.direction:8} {frame.text[:160]}" for frame in self.frames)
-        return f"{len(self.errors)} errors {self.errors[:3]}, frames:\n{frames}"
+        trouble = [*self.errors[:3], *self.failed_handshakes[:3]]
+        return (
+            f"{len(self.errors)} errors, {len(self.failed_handshakes)} failed handshakes {trouble}, frames:\n{frames}"
+        )
 
 
 class YWebrtcPage(ClientPage):
@@ -174,6 +201,9 @@ class YWebrtcPage(ClientPage):
 
     def leave(self) -> None:
         self.page.evaluate("hooks.leave()")
+
+    def renew(self, signaling: str, token: str) -> None:
+        self.page.evaluate("parts => hooks.renew(...parts)", [signaling, token])
 
     def insert(self, string: str) -> None:
         self.page.evaluate("string => hooks.insert(string)", string)

@@ -15,6 +15,15 @@ window.hooks = {
 
   leave: () => provider.destroy(),
 
+  // As docs/security.md has it.
+  renew (url, token) {
+    provider.signalingUrls = [url]
+    for (const conn of provider.signalingConns) {
+      conn.url = url
+      if (conn.connected) conn.send({ action: 'authenticate', token })
+    }
+  },
+
   insert: string => text.insert(text.length, string),
 
   text: () => text.toString(),
