@@ -56,7 +56,7 @@ $(VENV)/ops.stamp: requirements-ops.txt | $(VENV)/bin/python
 	@$(PIP) install -r requirements-ops.txt
 	@touch $@
 
-$(VENV)/local.stamp: requirements-local.txt requirements-ops.txt | $(VENV)/bin/python
+$(VENV)/local.stamp: requirements-local.txt requirements-ops.txt requirements.txt | $(VENV)/bin/python
 	@echo "Installing what the server needs into $(VENV) (half a minute, once) ..."
 	@$(PIP) install -r requirements-local.txt
 	@touch $@

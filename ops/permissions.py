@@ -8,13 +8,13 @@ file and calls nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from .project import FUNCTIONS, Stage
 
-Resource: TypeAlias = Literal["table", "index", "connections", "publish"]
+Resource: TypeAlias = Literal["table", "index", "connections", "closing", "publish", "parameter", "secret"]
 """What is granted: a field of Arns."""
 
 Arn: TypeAlias = str | Mapping[str, Any]
@@ -31,22 +31,32 @@ class Grant:
     actions: tuple[str, ...]
 
 
+_READ_PARAMETER = Grant("ReadTheSecretOfTokens", "parameter", ("ssm:GetParameter",))
+_READ_SECRET = Grant("ReadTheSecretOfTokensInSecretsManager", "secret", ("secretsmanager:GetSecretValue",))
 _POST = Grant("PostToConnections", "connections", ("execute-api:ManageConnections",))
 _HAND_ON = Grant("HandOnWhatIsLeft", "publish", ("lambda:InvokeFunction",))
 _READ_MEMBERS = Grant("ReadMembers", "table", ("dynamodb:Query",))
 _FORGET_MEMBERS = Grant("ForgetMembersThatAreGone", "table", ("dynamodb:BatchWriteItem",))
 
 GRANTS: Mapping[str, tuple[Grant, ...]] = {
-    "websocket_connect": (Grant("RecordTheConnection", "table", ("dynamodb:BatchWriteItem",)),),
+    "websocket_connect": (
+        Grant("RecordTheConnection", "table", ("dynamodb:BatchWriteItem",)),
+        _READ_PARAMETER,
+        _READ_SECRET,
+    ),
     "websocket_message": (
         Grant("FindTheSender", "table", ("dynamodb:GetItem",)),
         Grant("Join", "table", ("dynamodb:UpdateItem",)),
         Grant("Leave", "table", ("dynamodb:DeleteItem",)),
         Grant("LeaveTombstonesAndClaims", "table", ("dynamodb:PutItem",)),
+        Grant("FindTheChannelsOfTheSender", "index", ("dynamodb:Query",)),
         _READ_MEMBERS,
         _FORGET_MEMBERS,
         _POST,
+        Grant("CloseConnectionsOverTheirLimits", "closing", ("execute-api:ManageConnections",)),
         _HAND_ON,
+        _READ_PARAMETER,
+        _READ_SECRET,
     ),
     "websocket_disconnect": (
         Grant("FindWhatTheConnectionHas", "index", ("dynamodb:Query",)),
@@ -83,13 +93,19 @@ class Arns:
     index: Arn
     connections: Arn | None
     """All connections of the API, to be posted to; None while there is no API."""
+    closing: Arn | None
+    """The same, to be closed."""
     publish: Arn
+    parameter: Arn | None
+    """JWT_SECRET_PARAMETER in SSM; None where the stage has none."""
+    secret: Arn | None
+    """JWT_SECRET_ID in Secrets Manager; None where the stage has none."""
     log_groups: Mapping[str, Arn]
     """By function."""
 
 
 def policy(function: str, arns: Arns) -> dict[str, Any]:
-    """The policy of one of FUNCTIONS, as IAM takes it. Without an API nothing is said of connections."""
+    """The policy of one of FUNCTIONS, as IAM takes it. Nothing is said of what there is not."""
     granted = ((grant, getattr(arns, grant.resource)) for grant in GRANTS[function])
     return {
         "Version": "2012-10-17",
@@ -110,8 +126,11 @@ def deployed_arns(stage: Stage, *, partition: str, region: str, account: str, ap
     return Arns(
         table=arn("dynamodb", f"table/{stage.table}"),
         index=arn("dynamodb", f"table/{stage.table}/index/{INDEX}"),
-        connections=None if api_id is None else arn("execute-api", _posts(api_id, stage)),
+        connections=None if api_id is None else arn("execute-api", _connections(api_id, stage, "POST")),
+        closing=None if api_id is None else arn("execute-api", _connections(api_id, stage, "DELETE")),
         publish=arn("lambda", f"function:{stage.function('publish')}"),
+        parameter=_of_tokens(stage, arn, *_PARAMETER),
+        secret=_of_tokens(stage, arn, *_SECRET),
         log_groups={name: arn("logs", _streams(stage.function(name))) for name in FUNCTIONS},
     )
 
@@ -132,8 +151,11 @@ def template_arns(stage: Stage) -> Arns:
     return Arns(
         table={"Fn::GetAtt": ["ChannelTable", "Arn"]},
         index={"Fn::Sub": f"${{ChannelTable.Arn}}/index/{INDEX}"},
-        connections=arn("execute-api", _posts("${WebsocketAPI}", stage)),
+        connections=arn("execute-api", _connections("${WebsocketAPI}", stage, "POST")),
+        closing=arn("execute-api", _connections("${WebsocketAPI}", stage, "DELETE")),
         publish=arn("lambda", f"function:{named('publish')}"),
+        parameter=_of_tokens(stage, arn, *_PARAMETER),
+        secret=_of_tokens(stage, arn, *_SECRET),
         log_groups={name: arn("logs", _streams(named(name))) for name in FUNCTIONS},
     )
 
@@ -142,8 +164,22 @@ def _allow(purpose: str, actions: Iterable[str], arn: Arn) -> dict[str, Any]:
     return {"Sid": purpose, "Effect": "Allow", "Action": list(actions), "Resource": arn}
 
 
-def _posts(api_id: str, stage: Stage) -> str:
-    return f"{api_id}/{stage.gateway_stage}/POST/@connections/*"
+def _connections(api_id: str, stage: Stage, method: str) -> str:
+    return f"{api_id}/{stage.gateway_stage}/{method}/@connections/*"
+
+
+_PARAMETER = ("JWT_SECRET_PARAMETER", "ssm", "parameter/{}")
+_SECRET = ("JWT_SECRET_ID", "secretsmanager", "secret:{}-??????")
+"""A variable, its service, and how that calls what the variable names. Secrets Manager adds six characters
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_iam-policies.html).
+"""
+
+
+def _of_tokens(stage: Stage, arn: Callable[[str, str], Arn], variable: str, service: str, resource: str) -> Arn | None:
+    name = stage.variables.get(variable)
+    if not name:
+        return None
+    return name if name.startswith("arn:") else arn(service, resource.format(name.lstrip("/")))
 
 
 def _streams(function: str) -> str:

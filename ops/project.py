@@ -28,6 +28,8 @@ class Stage:
     gateway_stage: str
     """The stage of the API, as it stands in URLs."""
     table: str
+    variables: Mapping[str, str]
+    """The functions' environment."""
     tags: Mapping[str, str]
     custom_domain: Mapping[str, Any] | None
     """`websocket_api_custom_domain`, where it is filled in."""
@@ -73,6 +75,7 @@ def load_stage(name: str, root: Path = ROOT) -> Stage:
             stage.get("api_gateway_stage", config.get("api_gateway_stage", "api")), "api_gateway_stage"
         ),
         table=table,
+        variables=variables,
         tags=_mapping(stage.get("tags", {}), f"stages.{name}.tags"),
         custom_domain=domain,
     )

@@ -40,6 +40,12 @@ _FUNCTIONS = {
 _IAM_NAMES = {"lambda:Invoke": "lambda:InvokeFunction"}
 """Where IAM calls an operation otherwise than the SDK."""
 
+_SECRETS = {
+    "ssm:GetParameter": ("parameter", "JWT_SECRET_PARAMETER", "Name"),
+    "secretsmanager:GetSecretValue": ("secret", "JWT_SECRET_ID", "SecretId"),
+}
+"""Where the secret of tokens is: the resource, the variable that names it, the request's parameter that does."""
+
 
 class Call(NamedTuple):
     """A function may do this, or does it."""
@@ -47,7 +53,7 @@ class Call(NamedTuple):
     function: str
     action: str
     resource: str
-    """`table`, `index`, `connections` or `publish`; in other words whatever is none of these."""
+    """One of ops.permissions.Resource; in other words whatever is none of these."""
 
 
 class _Handling(NamedTuple):
@@ -171,7 +177,7 @@ class _Recording:
         self, call: Callable[..., Any], client: object, operation: str, method: str, *more: Any
     ) -> Any:
         if (handling := _handling.get()) is not None:
-            resource = "connections" if method == "POST" else f"connections by {method}"
+            resource = {"POST": "connections", "DELETE": "closing"}.get(method, f"connections by {method}")
             self._keep(Call(handling.function, "execute-api:ManageConnections", resource))
         return call(client, operation, method, *more)
 
@@ -195,5 +201,8 @@ def _resources(action: str, parameters: Mapping[str, Any], handling: _Handling) 
     elif action == "lambda:Invoke":
         name = parameters["FunctionName"]
         yield "publish" if name == handling.publish else f"function {name}"
+    elif action in _SECRETS:
+        resource, variable, parameter = _SECRETS[action]
+        yield resource if parameters[parameter] == os.environ.get(variable) else f"{resource} {parameters[parameter]}"
     else:
         yield "of another service"

@@ -6,27 +6,42 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import boto3
 import pytest
 from chalice.utils import to_cfn_resource_name
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
+from chalicelib import handlers, keys
 from chalicelib.broadcast import YOUNG_MS
 from chalicelib.model import ChannelName
 from ops.permissions import GRANTS, Arns, Resource, deployed_arns, policy, template_arns
 from ops.project import FUNCTIONS, load_resources, load_stage
 from tests import recorder
+from tests.captured import event
 from tests.conftest import dynamodb_client, fill
+from tests.connections import connections_endpoint
 from tests.fakes import NOW
+from tests.handshakes import ME, Handlers, handshake
+from tests.jwks import SECRET
 from tests.recorder import Call
 from tests.server import Server, running_server
+from tests.tokens import token_for
+from tests.vault import Vault, running_aws, use
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 PATIENCE = 30
-STAGE = load_stage("prod")
+SECRETS = {"JWT_SECRET_PARAMETER": "/channels/prod/jwt", "JWT_SECRET_ID": "channels/prod/jwt"}
+PLAIN = load_stage("prod")
+STAGE = replace(PLAIN, variables={**PLAIN.variables, **SECRETS})
+"""With both places of a secret: a real one has one of them."""
 DEPLOYED = deployed_arns(STAGE, partition="aws-cn", region="cn-north-1", account="123456789012", api_id="a1b2c3d4e5")
 TEMPLATE = template_arns(STAGE)
 
@@ -110,6 +125,9 @@ def test_what_chalice_deploys_is_named_in_full() -> None:
     assert DEPLOYED.index == f"{table}/index/by_connection"
     api = "arn:aws-cn:execute-api:cn-north-1:123456789012:a1b2c3d4e5"
     assert DEPLOYED.connections == f"{api}/api/POST/@connections/*"
+    assert DEPLOYED.closing == f"{api}/api/DELETE/@connections/*"
+    assert DEPLOYED.parameter == "arn:aws-cn:ssm:cn-north-1:123456789012:parameter/channels/prod/jwt"
+    assert DEPLOYED.secret == "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:channels/prod/jwt-??????"
     assert DEPLOYED.publish == "arn:aws-cn:lambda:cn-north-1:123456789012:function:channels-prod-publish"
 
 
@@ -125,6 +143,18 @@ def test_while_there_is_no_api_nothing_is_said_of_connections(function: str) -> 
     before = deployed_arns(STAGE, partition="aws", region="eu-west-1", account="123456789012", api_id=None)
     assert not [each for each in statements(function, before) if "execute-api" in text(each)]
     assert "None" not in text(statements(function, before))
+
+
+def test_a_secret_that_is_named_by_its_arn_is_that_one() -> None:
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:jwt-a1b2c3"
+    stage = replace(PLAIN, variables={**PLAIN.variables, "JWT_SECRET_ID": arn})
+    assert template_arns(stage).secret == arn
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_where_no_secret_is_configured_none_may_be_read(function: str) -> None:
+    said = statements(function, template_arns(PLAIN))
+    assert not [each for each in said if "ssm" in text(each) or "secretsmanager" in text(each)]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -212,12 +242,43 @@ def converse(server: Server) -> None:
     assert invoke_publish(server, order)["already_sent"]  # whose claim is held by the one before
 
 
+def go_over_limits(server: Server) -> None:
+    """A client that joins too many channels, and is closed for it."""
+    with connect(f"{server.url}?room=") as client:
+        for name in ("a", "b"):
+            client.send(json.dumps({"action": "joinchannel", "channel": name}))
+        with pytest.raises(ConnectionClosed):
+            while True:
+                client.recv(PATIENCE)
+
+
+def show_tokens(store: DynamoDBClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At connecting and later, with the secret in either place."""
+    with running_aws() as vault, connections_endpoint() as clients:
+        for service, variable in (("ssm", "JWT_SECRET_PARAMETER"), ("secretsmanager", "JWT_SECRET_ID")):
+            with monkeypatch.context() as patch:
+                use(patch, vault)
+                Vault(service).keep(SECRET)
+                made = Handlers(store, patch, {"AUTHENTICATION": "HS256", variable: "jwt"}, f"{clients.url}/api")
+                made.lets_in(handshake([("Authorization", f"Bearer {token_for('ada')}")]))
+                handlers._assembled.cache_clear()  # another Lambda, which has read no secret yet
+                renewal = json.dumps({"action": "authenticate", "token": token_for("ada")})
+                made.message(event("message", body=renewal, connectionId=ME))
+                [answer] = clients.posts.pop(ME)
+                assert json.loads(answer)["action"] == "authenticate"
+    keys._client.cache_clear()
+
+
 @pytest.fixture(scope="module", name="recorded")
-def what_was_recorded(recording: Path) -> set[Call]:
-    """What the functions have been seen to call in the conversation above, and in all tests that ran before."""
+def what_was_recorded(recording: Path, ministack: DynamoDBClient) -> set[Call]:
+    """What the functions have been seen to call in the conversations above, and in all tests that ran before."""
     two_invocations_for_each_sending = {"BROADCAST_RATE": "8000", "INVOCATION_RATE": "4000"}
     with running_server(env=two_invocations_for_each_sending) as server:
         converse(server)
+    with running_server(env={"MAX_CHANNELS": "1", "STRIKES": "1"}) as server:
+        go_over_limits(server)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        show_tokens(ministack, monkeypatch)
     return recorder.read(recording)
 
 
