@@ -151,3 +151,12 @@ def test_time_without_posts_counts_for_the_recovery() -> None:
     clock.sleep(WINDOW_MS * 100)
     post(pacer, clock, 100, WINDOW_POSTS, lambda: next(answers))
     assert not pacer.slowed
+
+
+def test_a_quiet_year_is_no_more_than_a_recovery() -> None:
+    clock = FineClock()
+    pacer = Pacer(clock)
+    post(pacer, clock, 1_000, WINDOW_POSTS - 1, lambda: True)
+    clock.sleep(365 * 86_400_000)
+    post(pacer, clock, 1_000, WINDOW_POSTS, lambda: True)
+    assert not pacer.slowed

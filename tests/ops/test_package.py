@@ -43,9 +43,17 @@ def test_the_folder_has_the_template_and_the_zip(packed: Path) -> None:
 
 def test_the_zip_has_what_lambda_runs_and_nothing_else(packed: Path) -> None:
     sources = {f"chalicelib/{path.relative_to(ROOT / 'chalicelib')}" for path in (ROOT / "chalicelib").rglob("*.py")}
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = {line.replace("==", "-") for line in lines if line and not line.startswith("#")}
     with ZipFile(packed / ZIP) as zipped:
         assert zipped.testzip() is None
-        assert zipped.namelist() == sorted({"app.py", "chalice/__init__.py", "chalice/app.py"} | sources)
+        names = zipped.namelist()
+        records = {name for name in names if name.endswith(".dist-info/RECORD")}
+        assert {record.removesuffix(".dist-info/RECORD") for record in records} == required
+        installed = {line.split(",")[0] for record in records for line in zipped.read(record).decode().splitlines()}
+    assert names == sorted(set(names))
+    assert set(names) - installed == {"app.py", "chalice/__init__.py", "chalice/app.py"} | sources
+    assert not [name for name in names if "__pycache__" in name]
     assert (packed / ZIP).stat().st_size < LARGEST
 
 
