@@ -19,7 +19,7 @@ ROUNDS = 7
 CHANNEL = "first"
 MEMBERS = 2
 
-PARTS = ("Chalice's runtime", "boto3", "app.py, chalicelib", "the event", "the same event again")
+PARTS = ("Chalice's runtime", "botocore", "app.py, chalicelib", "the event", "the same event again")
 
 PROGRAM = """
 import json, resource, sys
@@ -30,7 +30,7 @@ name, event = json.loads(sys.argv[1])
 marks = [cpu()]
 import chalice.app
 marks.append(cpu())
-import boto3
+import botocore.session
 marks.append(cpu())
 import app
 marks.append(cpu())

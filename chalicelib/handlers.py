@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalice.app import WebsocketAPI
 
@@ -40,8 +40,10 @@ from .pacing import Pacer
 from .service import Service
 from .settings import Settings
 from .table import Table
-from .tokens import Verifier, key_ring
 from .transport import ENDPOINT_VARIABLE, closer, poster
+
+if TYPE_CHECKING:
+    from .tokens import Verifier
 
 log = logging.getLogger("channels")
 
@@ -173,5 +175,12 @@ def _assembled(settings: Settings, websocket_api: WebsocketAPI) -> Service:
     fanout = Fanout(settings, table, broadcast, publishing.Invoke(settings.publish_function), storers, clock)
     if settings.is_open:
         log.warning("this server is open: anyone may connect, join and publish; AUTHENTICATION changes that")
-    verifier = None if settings.tokens is None else Verifier(settings.tokens, key_ring(settings.tokens, clock), clock)
-    return Service(fanout, storers, Gate(settings, verifier, clock), closer(websocket_api))
+    return Service(fanout, storers, Gate(settings, _verifier(settings, clock), clock), closer(websocket_api))
+
+
+def _verifier(settings: Settings, clock: Clock) -> Verifier | None:
+    if settings.tokens is None:
+        return None
+    from .tokens import Verifier, key_ring  # noqa: PLC0415  an open server has no use for them
+
+    return Verifier(settings.tokens, key_ring(settings.tokens, clock), clock)

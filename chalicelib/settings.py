@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .capability import EVERYTHING, Capability
 from .errors import InvalidSetting, Misconfigured, MissingSetting
 from .jsontext import plain
 from .limits import MESSAGE_BYTES
 from .model import ChannelName
-from .origins import Origins
-from .tokens import ALGORITHMS, TokenSettings
+
+if TYPE_CHECKING:
+    from .origins import Origins
+    from .tokens import TokenSettings
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -24,7 +26,8 @@ D = TypeVar("D")
 DEFAULT_HOME_CHANNEL = ChannelName("default")
 
 OPEN, AUTHORIZER = "none", "authorizer"
-"""Values of AUTHENTICATION besides the algorithms of tokens."""
+ALGORITHMS = ("HS256", "RS256", "ES256")
+"""The values of AUTHENTICATION: nobody is asked, API Gateway has asked, or tokens, by their algorithm."""
 
 ALLOW, REFUSE = _CHOICE = ("allow", "refuse")
 
@@ -116,8 +119,8 @@ class Settings:
             invocation_rate=_whole_number(env, "INVOCATION_RATE", cls.invocation_rate, 1, 1_000_000),
             publish_function=env.get("PUBLISH_FUNCTION") or None,
             authentication=authentication,
-            tokens=TokenSettings.from_env(env, authentication) if authentication in ALGORITHMS else None,
-            allowed_origins=_parsed(env, "ALLOWED_ORIGINS", Origins.parse, cls.allowed_origins),
+            tokens=_tokens(env, authentication) if authentication in ALGORITHMS else None,
+            allowed_origins=_parsed(env, "ALLOWED_ORIGINS", _origins, cls.allowed_origins),
             missing_origin=_one_of(env, "MISSING_ORIGIN", _CHOICE) == ALLOW,
             default_capability=_parsed(env, "DEFAULT_CAPABILITY", Capability.parse, cls.default_capability),
             max_message_bytes=_whole_number(env, "MAX_MESSAGE_BYTES", cls.max_message_bytes, 1, MESSAGE_BYTES),
@@ -127,6 +130,21 @@ class Settings:
             publish_unjoined=_one_of(env, "PUBLISH_UNJOINED", _CHOICE) == ALLOW,
             strikes=_whole_number(env, "STRIKES", cls.strikes, 1, 1_000_000),
         )
+
+
+# What an open server has no use for is not imported there: each first event of a Lambda would pay for it.
+
+
+def _tokens(env: Mapping[str, str], algorithm: str) -> TokenSettings:
+    from .tokens import TokenSettings  # noqa: PLC0415
+
+    return TokenSettings.from_env(env, algorithm)
+
+
+def _origins(text: str) -> Origins:
+    from .origins import Origins  # noqa: PLC0415
+
+    return Origins.parse(text)
 
 
 def _one_of(env: Mapping[str, str], name: str, choices: Sequence[str]) -> str:

@@ -26,14 +26,13 @@ from .clock import Clock
 from .errors import BadToken, InvalidSetting, Misconfigured, MissingSetting
 from .identity import Identity
 from .keys import Key, KeyRing
+from .settings import ALGORITHMS
 
 if TYPE_CHECKING:
     from jwt.types import Options
 
 # PyJWT is imported where it is used: it and cryptography cost an event that brings no token as much as half of all the
 # rest, and whoever has left the server open more still.
-
-ALGORITHMS = ("HS256", "RS256", "ES256")
 
 TOKEN_BYTES = 8_192
 """The longest token. API Gateway takes 10,240 bytes of headers in all, the request line with its query included.

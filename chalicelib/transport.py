@@ -82,7 +82,7 @@ class Session:
     @property
     def region_name(self) -> str | None:
         """The region of the SDK's configuration; Chalice builds the endpoint from it where AWS_REGION is not set."""
-        return aws.session().region_name
+        return aws.region()
 
     def client(self, name: str, endpoint_url: str) -> Client:
         """The client for that endpoint, or for the one that ENDPOINT_VARIABLE names; raises Misconfigured."""
@@ -103,13 +103,12 @@ class Client:
     """
 
     def __init__(self, url: str) -> None:
-        session = aws.session()
-        region = session.region_name or os.environ.get("AWS_REGION")
+        region = aws.region() or os.environ.get("AWS_REGION")
         if not region:
             raise Misconfigured("The AWS SDK has no region to sign posts for; set AWS_DEFAULT_REGION.")
         try:
             validate_region_name(region)
-            self._credentials = session.get_credentials()
+            self._credentials = aws.credentials()
             self._endpoint = Endpoint(
                 url,
                 connect_seconds=CONNECT_SECONDS,

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from chalicelib.errors import BadToken
-from chalicelib.tokens import ALGORITHMS, Reason, TokenSettings, Verifier, key_ring
+from chalicelib.settings import ALGORITHMS
+from chalicelib.tokens import Reason, TokenSettings, Verifier, key_ring
 
 from .fakes import NOW, FakeClock
 

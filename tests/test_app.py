@@ -26,6 +26,7 @@ from .conftest import ROOT, everything_in
 from .connections import Connections, connections_endpoint
 from .fakes import NOW, Context
 from .handshakes import Pairs, handshake
+from .sdk import new_sessions
 from .tokens import VARIABLES, token_for
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def test_an_action_cannot_take_the_name_of_a_dialects_frame(
 def test_an_sdk_that_is_configured_wrongly_is_said_in_the_log(
     deployed: Lambda, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
 ) -> None:
-    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
+    new_sessions(monkeypatch)
     monkeypatch.setenv(name, value)
     assert deployed.invoke("websocket_connect", event("connect")) == {"statusCode": 500}
     assert "The AWS SDK cannot make a client for dynamodb" in caplog.text

@@ -160,8 +160,8 @@ def test_what_the_client_sends_is_signed_as_botocore_signs_what_was_sent(
 ) -> None:
     server.requests.clear()
     kept = SimpleNamespace(get_frozen_credentials=lambda: signer.credentials)
-    of_the_sdk = SimpleNamespace(region_name=signer.region, get_credentials=lambda: kept)
-    with mock.patch.object(aws, "session", lambda: of_the_sdk), mock.patch.object(transport, "time") as time:
+    of_the_sdk = mock.patch.multiple(aws, region=lambda: signer.region, credentials=lambda: kept)
+    with of_the_sdk, mock.patch.object(transport, "time") as time:
         time.time.return_value = signer.at + 0.999
         client = Client(server.url + stage)
         for connection_id, data in posts:

@@ -6,7 +6,6 @@ import json
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
@@ -19,6 +18,7 @@ from chalicelib.table import CLAIM_SECONDS, PAGE_MEMBERS, Table
 
 from .conftest import fill
 from .fakes import NOW
+from .sdk import new_sessions
 from .stored import HOME, NEWS, A, B, Stored
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def test_a_page_is_read_as_botocore_reads_it(store: DynamoDBClient, monkeypatch:
         "ReturnConsumedCapacity": "TOTAL",
         "Limit": 1,
     }
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    new_sessions(monkeypatch)
     client = requests.connect()
     ours, botocores = dict(client.query(**query)), dict(store.query(**query))
     for answer in (ours, botocores):

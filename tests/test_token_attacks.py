@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from chalicelib import keys
 from chalicelib.errors import BadToken, UpstreamError
-from chalicelib.tokens import ALGORITHMS, Reason, Verifier, key_ring
+from chalicelib.settings import ALGORITHMS
+from chalicelib.tokens import Reason, Verifier, key_ring
 
 from .fakes import FakeClock
 from .jwks import (

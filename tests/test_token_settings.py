@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from chalicelib import keys
 from chalicelib.errors import ConfigurationError, InvalidSetting, Misconfigured, MissingSetting
-from chalicelib.tokens import ALGORITHMS, TokenSettings, key_ring
+from chalicelib.settings import ALGORITHMS
+from chalicelib.tokens import TokenSettings, key_ring
 
 from .fakes import FakeClock
 from .jwks import (

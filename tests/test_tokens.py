@@ -15,7 +15,8 @@ from chalicelib import tokens
 from chalicelib.capability import Capability
 from chalicelib.errors import BadToken
 from chalicelib.identity import Identity
-from chalicelib.tokens import ALGORITHMS, LATEST_S, Reason, identity_of_authorizer
+from chalicelib.settings import ALGORITHMS
+from chalicelib.tokens import LATEST_S, Reason, identity_of_authorizer
 
 from .fakes import NOW
 from .jwks import (

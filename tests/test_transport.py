@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import boto3
+import botocore.session
 import pytest
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import NoCredentialsError
@@ -129,7 +129,7 @@ def refreshable(monkeypatch: pytest.MonkeyPatch, refreshed: list[str]) -> Any:
         return fresh("NEW")
 
     credentials = RefreshableCredentials.create_from_metadata(fresh("OLD"), refresh, "test")
-    monkeypatch.setattr(boto3.session.Session, "get_credentials", lambda _session: credentials)
+    monkeypatch.setattr(botocore.session.Session, "get_credentials", lambda _session: credentials)
     return credentials
 
 
