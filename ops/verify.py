@@ -107,7 +107,8 @@ def greet(url: str) -> None:
 
 REFUSALS: Mapping[int, str] = {
     401: "it wants a token that is valid; give it in the URL, as in ?token=…",
-    403: "on AWS the address ends with the stage and nothing behind it, as in wss://…/api",
+    403: "on AWS the address ends with the stage and nothing behind it, as in wss://…/api; a token in it must give the "
+    "right to everything",
     429: "too many connect at this moment; try again later",
     500: "its function websocket_connect failed, and that function's log says why",
     502: "its function websocket_connect failed, and that function's log says why",
