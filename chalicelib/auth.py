@@ -11,7 +11,7 @@ from .clock import Clock
 from .errors import BadToken, NotAllowed, Unauthenticated
 from .events import Connect
 from .identity import Identity
-from .settings import AUTHORIZER, Settings
+from .settings import Settings
 
 if TYPE_CHECKING:
     from .tokens import Verifier
@@ -61,7 +61,7 @@ class Gate:
             if identity.expires_at is not None and identity.expires_at * 1_000 <= self._clock.now_ms():
                 raise Unauthenticated("what API Gateway's authorizer said has expired")
             return identity
-        if self._settings.authentication == AUTHORIZER or self._verifier is None:
+        if self._verifier is None:
             raise Unauthenticated("API Gateway's authorizer said nothing of this connection; is it on the route?")
         token = presented_by(event)
         if token is None:

@@ -29,7 +29,7 @@ REMEMBERED = 10_000
 
 @dataclass(slots=True)
 class _Record:
-    strikes: deque[float]
+    strikes: deque[int]
     free_at: float = float("-inf")
 
 
@@ -37,7 +37,7 @@ class Conduct:
     """Counts frames and strikes by connection. Safe to use from several threads.
 
     `frames_per_second` (0 for no limit) may be reached on average, and a second's worth of them at once. `strikes` is
-    how many are too many within a minute.
+    how many are too many within a minute. By the wall clock: the other may stand still while a Lambda is frozen.
     """
 
     def __init__(self, frames_per_second: int, strikes: int, clock: Clock) -> None:
@@ -53,8 +53,9 @@ class Conduct:
             return
         with self._lock:
             record = self._record_of(connection_id)
-            now = round(self._clock.elapsed_ms() * 1_000) * self._per_second
-            free_at = max(record.free_at, now - _FRAME * self._per_second) + _FRAME
+            now = self._clock.now_ms() * 1_000 * self._per_second
+            last = record.free_at if record.free_at <= now else 0  # the clock was set back
+            free_at = max(last, now - _FRAME * self._per_second) + _FRAME
             if free_at > now:
                 raise RateLimited(self._per_second)
             record.free_at = free_at
@@ -63,8 +64,8 @@ class Conduct:
         """Counts that a connection was over a limit; whether that was once too often."""
         with self._lock:
             strikes = self._record_of(connection_id).strikes
-            strikes.append(self._clock.elapsed_ms())
-            return len(strikes) == self._strikes and strikes[-1] - strikes[0] <= STRIKES_MS
+            strikes.append(self._clock.now_ms())
+            return len(strikes) == self._strikes and 0 <= strikes[-1] - strikes[0] <= STRIKES_MS
 
     def _record_of(self, connection_id: ConnectionId) -> _Record:
         record = self._records.setdefault(connection_id, _Record(deque(maxlen=self._strikes)))

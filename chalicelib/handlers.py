@@ -183,4 +183,7 @@ def _verifier(settings: Settings, clock: Clock) -> Verifier | None:
         return None
     from .tokens import Verifier, key_ring  # noqa: PLC0415  an open server has no use for them
 
+    if settings.tokens.secret is not None and "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+        log.warning("whoever may look at this function sees JWT_SECRET; JWT_SECRET_PARAMETER keeps it out of sight")
+
     return Verifier(settings.tokens, key_ring(settings.tokens, clock), clock)

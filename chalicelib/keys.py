@@ -216,12 +216,15 @@ def _client(service: str) -> Any:
 
 def _read_jwks(url: str, algorithm: str) -> Keys:
     parts = urlsplit(url)
-    endpoint = Endpoint(
-        urlunsplit((parts.scheme, parts.netloc, "", "", "")),
-        connect_seconds=CONNECT_SECONDS,
-        answer_seconds=ANSWER_SECONDS,
-        ca_file=os.environ.get(_CA_VARIABLE) or get_cert_path(True),
-    )
+    try:
+        endpoint = Endpoint(
+            urlunsplit((parts.scheme, parts.netloc, "", "", "")),
+            connect_seconds=CONNECT_SECONDS,
+            answer_seconds=ANSWER_SECONDS,
+            ca_file=os.environ.get(_CA_VARIABLE) or get_cert_path(True),
+        )
+    except (OSError, ValueError) as error:
+        raise _not_read(f"{error}. Is {_CA_VARIABLE} set wrongly?") from error
     target = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     request = (
         f"GET {target} HTTP/1.1\r\nHost: {endpoint.host}\r\nAccept: application/json\r\n"

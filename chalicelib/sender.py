@@ -45,8 +45,8 @@ class Sender:
 
     @property
     def principal(self) -> str | None:
-        """Who it is, where the server asks for that."""
-        return None if self._settings.is_open or self.record is None else self.record.principal
+        """Who it is; None where the server is open. Raises TokenExpired once its rights have ended."""
+        return None if self.expires_at is None or self.record is None else self.record.principal
 
     @property
     def expires_at(self) -> int | None:

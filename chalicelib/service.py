@@ -16,6 +16,7 @@ from .actions import ACTIONS
 from .auth import Gate
 from .broadcast import Delivery, Result
 from .budget import Budget
+from .capability import Capability
 from .conduct import Conduct
 from .dialects import Authenticate, Frame, Join, Leave, Publish, Reply, Run
 from .errors import (
@@ -132,7 +133,7 @@ class Service:
         except Exception as error:
             # AWS's failures explain themselves in a line; of anything else the traceback is the explanation.
             log.error(
-                "frame failed connection=%s request=%s cause=%s",
+                "frame failed connection=%s request=%s cause=%a",
                 event.connection_id,
                 event.request_id,
                 str(error) or type(error).__name__,
@@ -193,10 +194,11 @@ class Service:
         sender.require("publish", channel)
         body = hooks.body_of(Publishing(sender.id, sender.principal, channel, publish.body, publish.dialect))
         membership = None
-        if publish.after_join:
+        if publish.after_join and sender.may("subscribe", channel):
             membership = rendezvous.await_membership(
                 self.table, self.clock, channel, sender.id, self.settings.rendezvous_ms
             )
+            sender.require("publish", channel)  # the wait may have outlasted the token
         elif not self.settings.publish_unjoined:
             membership = self.table.membership(channel, sender.id)
         if membership is None and not self.settings.publish_unjoined:
@@ -218,17 +220,18 @@ class Service:
         identity = self._gate.renew(token)
         if identity is None:
             return None
-        if sender.record is None:
+        record = sender.record
+        if record is None:
             raise TokenExpired
-        if identity.principal != sender.record.principal:
+        if identity.principal != record.principal:
             raise BadToken("it is another user's; connect again with it")
-        capability = self.settings.default_capability if identity.capability is None else identity.capability
-        unchanged = capability == capability_of(sender.record.capability, self.settings)
+        capability = self._capability_of(identity)
+        unchanged = capability == capability_of(record.capability, self.settings)
 
         def keeps(channel: ChannelName | None) -> bool:
             return unchanged if channel is None else capability.allows("subscribe", channel)
 
-        if not self.table.renew(sender.id, sender.event.connected_at, identity, keeps):
+        if not self.table.renew(sender.id, sender.event.connected_at, identity, keeps, record.expires_at):
             raise TokenExpired
         log.info("authenticated connection=%s principal=%a", sender.id, identity.principal)
         return identity.expires_at
@@ -238,12 +241,14 @@ class Service:
         home = (ChannelName(named[0]) if named[0] else None) if named else self.settings.home_channel
         if home is None or identity is None:
             return home
-        capability = self.settings.default_capability if identity.capability is None else identity.capability
-        if capability.allows("subscribe", home):
+        if self._capability_of(identity).allows("subscribe", home):
             return home
         if named:
             raise NotAllowed("its token gives no right to subscribe to the channel that its URL names")
         return None
+
+    def _capability_of(self, identity: Identity) -> Capability:
+        return self.settings.default_capability if identity.capability is None else identity.capability
 
     def _carry_out(self, command: dialects.Command, frame: Frame, sender: Sender, budget: Budget) -> None:
         match command:
@@ -318,7 +323,7 @@ class _Call:
     def __init__(self, service: Service, frame: Frame, sender: Sender, budget: Budget) -> None:
         self.frame = frame
         self.sender = sender.id
-        self.principal = sender.principal
+        self.principal = sender.principal  # an action is not begun once the token has ended
         self.result = Result()
         self._service = service
         self._sender = sender

@@ -132,12 +132,14 @@ class Table:
         connected_at: int,
         identity: Identity,
         keeps: Callable[[ChannelName | None], bool],
+        until: int,
     ) -> bool:
         """Gives the connection that identity's rights and expiry, and the same expiry to its memberships of channels
         that `keeps` says yes to; the others end. False where the connection has no record any more.
 
-        `keeps` is asked with None for a channel whose name is stored by its hash. Items written: 1 and one a
-        membership. A membership that the index does not show yet keeps its own expiry.
+        `keeps` is asked with None for a channel whose name is stored by its hash: whether all such are kept that end
+        with the rights so far, at `until`. One that does not was missed by an earlier renewal, and ends as it must.
+        Items written: 1 and one a membership. One that the index does not show yet keeps its own expiry.
         """
         expires_at = _n(_expiry(connected_at, identity.expires_at))
         rights = _rights(identity)
@@ -155,12 +157,13 @@ class Table:
             channel = key["channel"]["S"]
             if channel.startswith(_RECORD_PREFIX):
                 continue
-            if keeps(None if channel.startswith(_HASHED_PREFIX) else ChannelName(channel)):
+            hashed = channel.startswith(_HASHED_PREFIX)
+            if keeps(None if hashed else ChannelName(channel)):
                 self._store.update(
                     Key=key,
                     UpdateExpression="SET expires_at = :expires_at",
-                    ConditionExpression="attribute_exists(joined_at)",
-                    ExpressionAttributeValues={":expires_at": expires_at},
+                    ConditionExpression="attribute_exists(joined_at)" + " AND expires_at = :until" * hashed,
+                    ExpressionAttributeValues={":expires_at": expires_at} | ({":until": _n(until)} if hashed else {}),
                 )
             else:
                 self._store.delete(Key=key, ConditionExpression="attribute_exists(joined_at)")

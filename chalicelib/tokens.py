@@ -73,7 +73,9 @@ class Reason(Enum):
     ISSUER = "it is not of the issuer (iss) that this server takes"
     AUDIENCE = "it is not meant for this server (aud)"
     PRINCIPAL = f"its user's name (sub, principalId) must be 1 to {PRINCIPAL_CHARACTERS} printable characters"
-    CAPABILITY = "its capability is not an object that gives each channel pattern an array of operations"
+    CAPABILITY = (
+        "its capability is not an object that gives each channel pattern an array of operations, in at most 4,096 bytes"
+    )
 
 
 @dataclass(frozen=True)

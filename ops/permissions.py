@@ -171,7 +171,8 @@ def _connections(api_id: str, stage: Stage, method: str) -> str:
 _PARAMETER = ("JWT_SECRET_PARAMETER", "ssm", "parameter/{}")
 _SECRET = ("JWT_SECRET_ID", "secretsmanager", "secret:{}-??????")
 """A variable, its service, and how that calls what the variable names. Secrets Manager adds six characters
-(https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_iam-policies.html).
+(https://docs.aws.amazon.com/secretsmanager/latest/userguide/auth-and-access_iam-policies.html), and keeps a slash that
+a name begins with, as Systems Manager does not.
 """
 
 
@@ -179,7 +180,9 @@ def _of_tokens(stage: Stage, arn: Callable[[str, str], Arn], variable: str, serv
     name = stage.variables.get(variable)
     if not name:
         return None
-    return name if name.startswith("arn:") else arn(service, resource.format(name.lstrip("/")))
+    if name.startswith("arn:"):
+        return name
+    return arn(service, resource.format(name.removeprefix("/") if service == "ssm" else name))
 
 
 def _streams(function: str) -> str:

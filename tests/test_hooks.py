@@ -341,7 +341,22 @@ def test_what_is_not_json_or_too_large_is_sent_to_nobody(world: World, use: Use,
     assert (world.received("bare"), world.received("page")) == ([], [])
 
 
-def test_what_a_hook_returns_of_a_connect_or_a_join_is_of_no_effect(world: World, use: Use) -> None:
-    use(on_connect=[lambda _: False], on_join=[lambda _: False])
-    sign_in(world)
-    assert world.members(HOME) == {SENDER}
+def returns_false(_subject: object) -> bool:
+    return False
+
+
+async def waits(_subject: object) -> None:
+    """A coroutine, which nobody would wait for."""
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("kind", ["on_connect", "on_join"])
+@pytest.mark.parametrize("hook", [returns_false, waits])
+def test_a_hook_that_returns_something_refuses(
+    world: World, use: Use, kind: str, hook: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(**{kind: [hook]})
+    with pytest.raises(NotAllowed):
+        sign_in(world)
+    assert world.items() == []
+    assert f"hook {hook.__name__} must return nothing, and raise to refuse" in caplog.text

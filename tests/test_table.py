@@ -306,7 +306,7 @@ def test_renewing_gives_the_record_and_what_is_kept_the_new_end_and_ends_the_res
         for channel in ("news", "sport", "x" * 300):
             stored.table.join(ChannelName(channel), connection_id, "text", NOW, NOW, until=SOON)
     others = [item for item in stored.items() if item["connection_id"]["S"] == B]
-    assert stored.table.renew(A, NOW, Identity("ada", READER, LATER), keeps)
+    assert stored.table.renew(A, NOW, Identity("ada", READER, LATER), keeps, SOON)
     assert stored.table.connection(A) == Connection(A, HOME, True, LATER, "ada", '{"news":["subscribe"]}')
     mine = [item for item in stored.items() if item["connection_id"]["S"] == A]
     assert {int(item["expires_at"]["N"]) for item in mine} == {LATER}
@@ -316,25 +316,34 @@ def test_renewing_gives_the_record_and_what_is_kept_the_new_end_and_ends_the_res
     assert {item["joined_at"]["N"] for item in mine if "joined_at" in item} == {str(NOW)}
 
 
+def test_a_membership_of_a_hashed_name_that_an_earlier_renewal_missed_ends_as_it_must(stored: Stored) -> None:
+    stored.table.connect(A, NOW, None, identity=Identity("ada", READER, LATER))
+    for channel in ("news", "x" * 300):
+        stored.table.join(ChannelName(channel), A, "text", NOW, NOW, until=SOON)
+    assert stored.table.renew(A, NOW, Identity("ada", READER, LATER + 60), lambda _: True, LATER)
+    ends = {item["channel"]["S"][:6]: int(item["expires_at"]["N"]) for item in stored.items()}
+    assert ends == {"@conne": LATER + 60, "news": LATER + 60, "@name#": SOON}
+
+
 def test_renewing_without_a_capability_takes_the_old_one_away(stored: Stored) -> None:
     stored.table.connect(A, NOW, None, identity=Identity("ada", READER, SOON))
-    assert stored.table.renew(A, NOW, Identity("ada"), lambda _: True)
+    assert stored.table.renew(A, NOW, Identity("ada"), lambda _: True, SOON)
     assert stored.table.connection(A) == Connection(A, None, False, EXPIRES_AT, "ada", None)
 
 
 def test_renewing_makes_no_record_and_no_membership_anew(stored: Stored) -> None:
-    assert not stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _: True)
+    assert not stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _: True, SOON)
     assert stored.items() == []
     stored.table.join(NEWS, A, "text", NOW, NOW, until=SOON)
     stored.clock.now += 3_600_000  # the store deletes what has expired by the real clock
     stored.table.leave(HOME, A, NOW)
     before = stored.items()
-    assert not stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _: False)
+    assert not stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _: False, SOON)
     assert stored.items() == before
     stored.table.connect(A, NOW, None)
     tombstone = next(item for item in before if "joined_at" not in item)
     for kept in (True, False):
-        stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _, kept=kept: kept)  # type: ignore[misc]
+        stored.table.renew(A, NOW, Identity("ada", READER, LATER), lambda _, kept=kept: kept, SOON)  # type: ignore[misc]
         assert tombstone in stored.items()
 
 

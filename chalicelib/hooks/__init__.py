@@ -37,10 +37,14 @@ end: `return publishing.body` to leave it as it is.
 """
 
 
-def ask(hooks: Iterable[Callable[[T], None]], subject: T) -> None:
-    """Asks each hook; raises the ClientError of the first that refuses."""
+def ask(hooks: Iterable[Callable[[T], object]], subject: T) -> None:
+    """Asks each hook; raises the ClientError of the first that refuses. One that returns something meant to refuse, or
+    is a coroutine that nobody would wait for: it refuses.
+    """
     for hook in hooks:
-        _answer(hook, subject)
+        if _answer(hook, subject) is not None:
+            log.error("hook %s must return nothing, and raise to refuse", _name(hook))
+            raise Refused
 
 
 def body_of(publishing: Publishing) -> JSON:

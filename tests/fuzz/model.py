@@ -177,6 +177,8 @@ class Model:
         doubts = meaning.doubts | ({"rate_limited"} if "FRAMES_PER_SECOND" in self.variables else set())
         if answered is not None and answered in doubts:
             return refusal(answered)
+        if meaning.command == "Run" and self._ended(peer, sent.now):
+            return Outcome(frozenset(meaning.faults | {"token_expired"}))
         home = peer.home if peer.recorded else None
         homeless = {"no_home_channel"} if meaning.at_home and home is None else set()
         if meaning.faults or homeless:
@@ -271,15 +273,15 @@ class Model:
         if credential.principal != peer.principal or peer.rights is None or rights is None:
             return "invalid_token"
         unchanged = rights.words == peer.rights.words
-        peer.rights, peer.ends = rights, _end(sent.connected_at, credential.expires_at)
+        before, peer.rights, peer.ends = peer.ends, rights, _end(sent.connected_at, credential.expires_at)
         self.changed.add((f"@connection#{sent.name}", sent.name))
         for key in [key for key, seat in self.seats.items() if key[1] == sent.name and seat.kind]:
-            # What a hashed name was is not known any more.
-            if unchanged if key[0].startswith("@name#") else rights.cover("subscribe", key[0]):
+            hashed = key[0].startswith("@name#")  # what that name was is not known any more
+            if not (unchanged if hashed else rights.cover("subscribe", key[0])):
+                self._unseat(key)
+            elif not hashed or self.seats[key].ends == before:
                 self.seats[key].ends = peer.ends
                 self.changed.add(key)
-            else:
-                self._unseat(key)
         return None
 
     def _ended(self, peer: Peer, now: int) -> bool:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 PATIENCE = 30
-SECRETS = {"JWT_SECRET_PARAMETER": "/channels/prod/jwt", "JWT_SECRET_ID": "channels/prod/jwt"}
+SECRETS = {"JWT_SECRET_PARAMETER": "/channels/prod/jwt", "JWT_SECRET_ID": "/channels/prod/jwt"}
 PLAIN = load_stage("prod")
 STAGE = replace(PLAIN, variables={**PLAIN.variables, **SECRETS})
 """With both places of a secret: a real one has one of them."""
@@ -127,7 +127,7 @@ def test_what_chalice_deploys_is_named_in_full() -> None:
     assert DEPLOYED.connections == f"{api}/api/POST/@connections/*"
     assert DEPLOYED.closing == f"{api}/api/DELETE/@connections/*"
     assert DEPLOYED.parameter == "arn:aws-cn:ssm:cn-north-1:123456789012:parameter/channels/prod/jwt"
-    assert DEPLOYED.secret == "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:channels/prod/jwt-??????"
+    assert DEPLOYED.secret == "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:/channels/prod/jwt-??????"
     assert DEPLOYED.publish == "arn:aws-cn:lambda:cn-north-1:123456789012:function:channels-prod-publish"
 
 
