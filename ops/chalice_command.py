@@ -72,7 +72,7 @@ def _tidy(root: Path) -> None:
     """
     for folder in [*(root / "chalicelib").rglob("__pycache__")]:
         shutil.rmtree(folder, ignore_errors=True)
-    for path in (root / "app.py", *(root / "chalicelib").rglob("*")):
+    for path in (root / "app.py", *(root / "chalicelib").rglob("*"), *(root / "vendor").rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 

@@ -62,7 +62,7 @@ def _refuse_foreign_roles(found: deployed.Deployed, account: Account, stage: Sta
 
 
 def _deploy_app(account: Account, stage: Stage, before: deployed.Deployed, root: Path) -> gateway.Api:
-    """What Chalice deploys, with policies that name the API: on the first time its id is known only afterwards."""
+    """What Chalice deploys, with policies that name the API: the first time, its id is known only afterwards."""
     deployed.remember(before, account, stage, root)
     _write_policies(account, stage, before.api, root)
     say("Functions and API: chalice deploy (with new roles it waits for IAM, up to a minute)")
@@ -72,8 +72,8 @@ def _deploy_app(account: Account, stage: Stage, before: deployed.Deployed, root:
         raise AWSError(f"Chalice made no API named {stage.api}: app.py should have its three WebSocket functions.")
     if before.api is None or before.api.id != after.api.id:
         _write_policies(account, stage, after.api, root)
-        say("Functions and API: chalice deploy once more, now that the API has an id that the policies can name")
-        run_chalice("deploy", stage, root)
+        say("Policies of the roles, now that the API has an id that they can name")
+        _put_policies(account, stage, root)
     changed = [name for name in FUNCTIONS if before.functions.get(name) != after.functions.get(name)]
     say("Code of the functions")
     _tell([f"new: {', '.join(changed)}"] if changed else [])
@@ -98,6 +98,15 @@ def _write_policies(account: Account, stage: Stage, api: gateway.Api | None, roo
             path.write_text(text, encoding="utf-8")
             written.append(name)
     _tell([f"written: {', '.join(written)}"] if written else [])
+
+
+def _put_policies(account: Account, stage: Stage, root: Path) -> None:
+    """What is written becomes the policies of the roles, which Chalice calls as the roles themselves."""
+    client = account.client("iam")
+    for name in FUNCTIONS:
+        document = (root / ".chalice" / stage.policy_file(name)).read_text(encoding="utf-8")
+        client.put_role_policy(RoleName=stage.function(name), PolicyName=stage.function(name), PolicyDocument=document)
+    _tell(["set"])
 
 
 def asynchronous_invocations(resources: Mapping[str, Any]) -> Mapping[str, int]:

@@ -146,7 +146,7 @@ def template_arns(stage: Stage) -> Arns:
         return {"Fn::Sub": f"arn:${{AWS::Partition}}:{service}:${{AWS::Region}}:${{AWS::AccountId}}:{resource}"}
 
     def named(function: str) -> str:
-        return f"${{AWS::StackName}}-{function}"
+        return f"${{AWS::StackName}}_{function}"
 
     return Arns(
         table={"Fn::GetAtt": ["ChannelTable", "Arn"]},

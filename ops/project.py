@@ -68,7 +68,7 @@ def load_stage(name: str, root: Path = ROOT) -> Stage:
     if domain is not None:
         domain = _mapping(domain, f"stages.{name}.websocket_api_custom_domain")
         _text(domain.get("domain_name"), f"stages.{name}.websocket_api_custom_domain.domain_name")
-    return Stage(
+    made = Stage(
         name=name,
         app=_text(config.get("app_name"), "app_name"),
         gateway_stage=_text(
@@ -79,6 +79,28 @@ def load_stage(name: str, root: Path = ROOT) -> Stage:
         tags=_mapping(stage.get("tags", {}), f"stages.{name}.tags"),
         custom_domain=domain,
     )
+    _check_names(made, stage)
+    return made
+
+
+def _check_names(made: Stage, stage: Mapping[str, Any]) -> None:
+    """A stage that was copied from another must not have the other's rights and publish function."""
+    given = made.variables.get("PUBLISH_FUNCTION")
+    if given != made.function("publish"):
+        raise ConfigError(
+            f"stages.{made.name}.environment_variables.PUBLISH_FUNCTION in .chalice/config.json must be "
+            f"{made.function('publish')!r}, not {given!r}."
+        )
+    functions = _mapping(stage.get("lambda_functions", {}), f"stages.{made.name}.lambda_functions")
+    for function in FUNCTIONS:
+        file = _mapping(functions.get(function, {}), f"stages.{made.name}.lambda_functions.{function}").get(
+            "iam_policy_file"
+        )
+        if file != made.policy_file(function):
+            raise ConfigError(
+                f"stages.{made.name}.lambda_functions.{function}.iam_policy_file in .chalice/config.json must be "
+                f"{made.policy_file(function)!r}, not {file!r}."
+            )
 
 
 def load_resources(root: Path = ROOT) -> Mapping[str, Any]:

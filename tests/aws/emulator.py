@@ -151,13 +151,10 @@ def _child_environment(made: Emulator, folder: str) -> Mapping[str, str]:
 
 def _main() -> None:
     with emulator() as served:
-        print("\n".join(f"export {name}={value}" for name, value in served.environment().items()))
-        print("# With these, `make deploy` and `make verify` take it for AWS. Clients that do not know them connect to")
-        print(
-            f"# ws{served.endpoint.removeprefix('http')}/_aws/execute-api/ID/api, the API's ID being the first part",
-            end="",
-        )
-        print(" of the URL's name.", flush=True)
+        print("\n".join(f"export {name}={value}" for name, value in served.environment().items()), flush=True)
+        where = f"ws{served.endpoint.removeprefix('http')}/_aws/execute-api/ID/api"
+        told = "With these, make deploy and make verify take it for AWS. Clients that do not know them connect to"
+        print(f"{told}\n{where}, the API's ID being the first part of the URL's name. Ctrl-C ends it.", file=sys.stderr)
         with suppress(KeyboardInterrupt):
             signal.pause()
 

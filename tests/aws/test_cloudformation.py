@@ -81,7 +81,8 @@ def test_an_update_changes_what_clients_that_are_connected_are_answered(
 
 def test_a_stack_that_is_deleted_leaves_its_table(aws: Emulator, stack: Stack, connect: Connect) -> None:
     before = names(inventory(aws))
-    other = create(aws, stack.project, "other")
+    other = create(aws, stack.project, "channels-staging")  # as the stage is called that `make destroy` is told
+    assert "Nothing to remove" in stack.project.ops("destroy", "staging", "--yes")
     connect(other.url).join("kept")
     items = everything_in(aws.client("dynamodb"), other.outputs["TableName"])
     assert items

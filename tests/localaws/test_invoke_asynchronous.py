@@ -107,6 +107,8 @@ def wait_until_refused(tiny: Tiny) -> None:
             socket.create_connection(("127.0.0.1", tiny.server.port)).close()
         except ConnectionRefusedError:
             return True
+        except ConnectionResetError:  # it had not been accepted when the listener closed
+            return None
         return None
 
     until(refused, "the server to stop", tiny.server.log)

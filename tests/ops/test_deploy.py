@@ -85,7 +85,7 @@ def test_the_api_is_found_by_its_name_and_by_what_it_calls(account: Account) -> 
     ours = stage("found")
     client = account.client("apigatewayv2")
     assert gateway.find_api(client, ours) is None
-    make_api(account, ours.api, "a-stack-WebsocketConnect-1A2B3C")
+    make_api(account, ours.api, "channels-found_websocket_connect")
     make_api(account, "channels-fou-websocket-api", ours.function("websocket_connect"))
     assert gateway.find_api(client, ours) is None
     api = make_api(account, ours.api, *map(ours.function, FUNCTIONS))
@@ -306,7 +306,7 @@ def test_a_deploy_that_is_refused_halfway_says_why_and_another_clone_goes_on_fro
     again = run(third, aws, "deploy", "dev")
     assert again.returncode == 0, again.stderr
     assert url in again.stdout
-    assert "once more" not in again.stdout
+    assert "now that the API has an id" not in again.stdout
 
     fourth = Project.copy(tmp_path / "fourth", aws)
     asked = run(fourth, aws, "destroy", "dev")
