@@ -44,7 +44,7 @@ HAMMERED = 0.1
 """More 429s than this share of the receivers, where posts are paced at the quota, is hammering."""
 
 FEWEST, FEW, MANY = 1_000, 20_000, 100_000
-QUICK_FEW = 10_000
+QUICK_FEW = 15_000
 """Receivers. A quick run has neither time for many, nor a bound to speak of for fewer: the burst is some 3,000."""
 
 FAST_STORE = "dynalite"
