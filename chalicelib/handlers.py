@@ -94,7 +94,7 @@ def disconnect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping
 
 def publish(event: Any, context: Any, websocket_api: WebsocketAPI) -> Mapping[str, Any]:
     """Sends what the event asks for, and returns how its posts ended, in this invocation; of messages of SQS, which of
-    them failed. Raises a ChannelsError otherwise, for Lambda to count, to tell the caller, and to try again.
+    them failed. Raises a ChannelsError otherwise, for Lambda to count and to tell the caller.
     """
     try:
         service = _service(websocket_api, {"PUBLISH_FUNCTION": context.function_name})  # it goes on in itself
