@@ -9,29 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import random
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
-from localaws import events, invoke, management
-from localaws.connections import BufferFull, Connection
+from localaws import events, frames, invoke, management
+from localaws.connections import GOING_AWAY, BufferFull, Connection
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
 from localaws.functions import FunctionError, Functions
 from localaws.invoke import Invocations
-from localaws.limits import CLOSE_ABNORMAL, CLOSE_GOING_AWAY, MESSAGE_BYTES
+from localaws.limits import CLOSE_GOING_AWAY
 from localaws.pages import Pages
 from localaws.settings import Settings
-
-# It warns of each subprotocol that a client asks for: here the $connect handler picks one, not aiohttp.
-logging.getLogger("aiohttp.websocket").setLevel(logging.ERROR)
-
-
-# Far more than a message may have: one that is too big is read to its end, or the kernel would answer what is left
-# unread with a reset, which can overtake the close frame that says 1009.
-RECEIVED_BYTES = 128 * MESSAGE_BYTES
 
 FRAMES_AT_ONCE = 64
 """Invocations of one socket at the same time. AWS has no such bound, but more threads than a laptop."""
@@ -44,6 +35,7 @@ class Gateway:
         self._functions = functions
         self._invocations = Invocations(functions)
         self._pages = pages
+        self._settings = settings
         self._stage = stage
         self._upgraded = {"/", f"/{stage}"}
         self._frames_at_once = 1 if settings.serial_frames else FRAMES_AT_ONCE
@@ -55,7 +47,7 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request."""
-        if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
+        if "websocket" in ",".join(request.headers.getall(hdrs.UPGRADE, ())).lower():
             return await self._upgrade(request)
         connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
         if connection_id is not None:
@@ -74,39 +66,45 @@ class Gateway:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         for connection in self._connections.values():
-            connection.close(CLOSE_GOING_AWAY, _GOING_AWAY)
+            connection.close(CLOSE_GOING_AWAY, GOING_AWAY)
         if self._sockets:
             await asyncio.wait(self._sockets, timeout=timeout)
         await self._invocations.stop(deadline - loop.time())
 
     async def _upgrade(self, request: web.Request) -> web.StreamResponse:
-        socket = web.WebSocketResponse(compress=False, max_msg_size=RECEIVED_BYTES)
         if request.path not in self._upgraded:
             return web.json_response({"message": "Forbidden"}, status=HTTPStatus.FORBIDDEN)
-        if not socket.can_prepare(request):
-            return web.json_response({"message": "Bad Request"}, status=HTTPStatus.BAD_REQUEST)
+        # https://datatracker.ietf.org/doc/html/rfc6455#section-4.2.1
+        if request.method != hdrs.METH_GET or request.version < HttpVersion11 or request.body_exists:
+            return _refusal(HTTPStatus.BAD_REQUEST, "A WebSocket connection opens with GET, HTTP/1.1 and no body.\n")
+        answer = frames.handshake(request.path, request.headers.items())
+        if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return _refusal(answer.status_code, answer.body.decode())
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  for mypy: aiohttp runs every handler in one
         self._sockets.add(task)
         task.add_done_callback(self._sockets.discard)
-        return await self._serve(request, socket)
+        return await self._serve(request, web.StreamResponse(status=answer.status_code, headers=answer.headers))
 
-    async def _serve(self, request: web.Request, socket: web.WebSocketResponse) -> web.StreamResponse:
+    async def _serve(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        transport = request.transport
+        if transport is None:  # the client has left already
+            return response
         identity = self._identify(request)
         event = events.connect(identity, request.headers.items(), request.rel_url.raw_query_string)
         status, protocol = await self._connect(event)
         if not 200 <= status < 300:  # noqa: PLR2004  "2xx"
             return web.json_response(_notice("Handshake refused", event), status=status)
         if protocol is not None:
-            socket.headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
-        connection = Connection(identity, socket, request.transport)
+            response.headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = protocol
+        connection = Connection(identity, transport, idle_s=self._settings.idle_s, life_s=self._settings.life_s)
         self._connections[identity.connection_id] = connection
         try:
-            await self._exchange(request, socket, connection)
+            await self._exchange(request, response, connection)
         finally:
             del self._connections[identity.connection_id]
             await self._disconnect(connection)
-        return socket
+        return response
 
     def _identify(self, request: web.Request) -> Identity:
         now = events.now_ms()
@@ -133,29 +131,30 @@ class Gateway:
         headers = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
         return status, headers.get("sec-websocket-protocol")
 
-    async def _exchange(self, request: web.Request, socket: web.WebSocketResponse, connection: Connection) -> None:
+    async def _exchange(self, request: web.Request, response: web.StreamResponse, connection: Connection) -> None:
+        response.force_close()  # the socket ends with this handler, and serves no further request
         try:
-            await socket.prepare(request)
+            await response.prepare(request)
         except ConnectionError:  # the client left while $connect ran
-            connection.close(CLOSE_ABNORMAL)
+            connection.feed_eof()
             return
+        # aiohttp has no documented way to hand over a socket. This is the one its own WebSockets take: all that comes
+        # from here on, and what came early, goes to feed_data, and the end to feed_eof.
+        request.protocol.set_parser(connection)  # type: ignore[arg-type]
         if self._stopping:
-            connection.close(CLOSE_GOING_AWAY, _GOING_AWAY)
-        writer = asyncio.create_task(connection.write())
+            connection.close(CLOSE_GOING_AWAY, GOING_AWAY)
         in_flight = asyncio.Semaphore(self._frames_at_once)
         invocations: set[asyncio.Task[None]] = set()
-        try:
-            while (text := await connection.read()) is not None:
+        while texts := await connection.read():
+            for text in texts:
                 # Waiting here is backpressure: a client cannot fill the memory with frames faster than they are run.
                 await in_flight.acquire()
                 invocation = asyncio.create_task(self._message(connection, text))
                 invocations.add(invocation)  # asyncio itself holds tasks but weakly
                 invocation.add_done_callback(invocations.discard)
                 invocation.add_done_callback(lambda _: in_flight.release())
-            if self._frames_at_once == 1 and invocations:
-                await asyncio.wait(invocations)  # in order: $disconnect after the last frame
-        finally:
-            writer.cancel()
+        if self._frames_at_once == 1 and invocations:
+            await asyncio.wait(invocations)  # in order: $disconnect after the last frame
 
     async def _message(self, connection: Connection, text: str) -> None:
         event = events.message(connection.identity, text)
@@ -181,7 +180,12 @@ class Gateway:
                 connection.post(json.dumps(notice).encode())
 
 
-_GOING_AWAY = "Going away"
+def _refusal(status: int, why: str) -> web.Response:
+    """No upgrade, with what would be taken: https://datatracker.ietf.org/doc/html/rfc6455#section-4.4"""
+    headers = {hdrs.UPGRADE: "websocket", hdrs.SEC_WEBSOCKET_VERSION: "13"}
+    response = web.Response(status=status, text=why, headers=headers)
+    response.force_close()
+    return response
 
 
 def _notice(message: str, event: Event) -> dict[str, str]:

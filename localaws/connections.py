@@ -1,4 +1,4 @@
-"""Open WebSocket connections, and what waits to be sent to each.
+"""Open WebSocket connections: what waits to be sent to each, and how long it lasts.
 
 Knows nothing of HTTP, Lambda or what a frame means. Everything here runs in the gateway's event loop.
 """
@@ -6,96 +6,117 @@ Knows nothing of HTTP, Lambda or what a frame means. Everything here runs in the
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from dataclasses import dataclass
-
-from aiohttp import WebSocketError, WSMsgType, web
+from typing import Literal
 
 from localaws.events import Identity, now_ms
-from localaws.limits import (
-    CLOSE_ABNORMAL,
-    CLOSE_NO_STATUS,
-    CLOSE_TOO_BIG,
-    CLOSE_UNSUPPORTED_DATA,
-    MESSAGE_BYTES,
-    OUTGOING_BUFFER_BYTES,
-)
+from localaws.frames import Close, Frames
+from localaws.limits import CLOSE_GOING_AWAY, CLOSE_POLICY, OUTGOING_BUFFER_BYTES
 
 CLOSE_S = 1.0
-"""How long a client that does not read keeps its socket once it is to be closed."""
+"""How long a connection whose end is known may take to end: its client does not read, or does not close."""
+
+GOING_AWAY = "Going away"
 
 
 class BufferFull(Exception):
     """The client reads more slowly than it is sent to."""
 
 
-@dataclass(frozen=True)
-class Close:
-    """Why a connection ended: RFC 6455's code, and a reason."""
-
-    code: int
-    reason: str = ""
-
-
 class Connection:
-    """One connection. `post` never waits, posts keep their order, and a client that does not read costs only itself."""
+    """One connection. `post` never waits, posts keep their order, and a client that does not read costs only itself.
 
-    def __init__(self, identity: Identity, socket: web.WebSocketResponse, transport: asyncio.Transport | None) -> None:
+    It closes itself with 1001 once no message was received or posted for `idle_s` seconds, and after `life_s` seconds
+    in any case.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
+    """
+
+    def __init__(self, identity: Identity, transport: asyncio.Transport, *, idle_s: float, life_s: float) -> None:
         self.identity = identity
         self.last_active_at = identity.connected_at
-        self.closed: Close | None = None
-        """Set when the end is known, which may be before the socket is closed."""
-        self._socket = socket
         self._transport = transport
-        self._outgoing: asyncio.Queue[bytes | Close] = asyncio.Queue()
-        self._buffered = 0
+        self._frames = Frames()
+        self._received: list[str] = []
+        self._lost = False
+        self._reader: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._idle_s = idle_s
+        self._active_at = self._loop.time()
+        self._ends_at = self._active_at + life_s
+        self._ending = False
+        self._timer = self._loop.call_later(min(idle_s, life_s), self._expire)
+
+    @property
+    def closed(self) -> Close | None:
+        """Set when the end is known, which may be before the socket is closed."""
+        return self._frames.closed
 
     def post(self, text: bytes) -> None:
-        """Queue a text frame. Raises BufferFull if more than OUTGOING_BUFFER_BYTES would wait."""
-        if self._buffered + len(text) > OUTGOING_BUFFER_BYTES:
+        """Send a text, unless closed. Raises BufferFull if more than OUTGOING_BUFFER_BYTES would wait."""
+        if self._transport.get_write_buffer_size() + len(text) > OUTGOING_BUFFER_BYTES:
             raise BufferFull
-        self.last_active_at = now_ms()
-        self._buffered += len(text)
-        self._outgoing.put_nowait(text)
+        self._touch()
+        self._frames.send(text)
+        self._flush()
 
     def close(self, code: int, reason: str = "") -> None:
-        """Queue a close frame behind what was posted; the first close counts."""
-        if self.closed is None:
-            self.closed = Close(code, reason)
-            self._outgoing.put_nowait(self.closed)
-            if self._transport is not None:
-                asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
+        """Send a close frame behind what was posted; the first close counts."""
+        self._frames.close(code, reason)
+        self._flush()
 
-    async def write(self) -> None:
-        """Send what is queued, up to the close frame. Runs as a task of its own."""
-        with contextlib.suppress(ConnectionError):  # the reader sees the socket's end, too
-            while isinstance(item := await self._outgoing.get(), bytes):
-                await self._socket.send_frame(item, WSMsgType.TEXT)
-                self._buffered -= len(item)
-            await self._socket.close(code=item.code, message=item.reason.encode())
+    async def read(self) -> list[str]:
+        """The texts that have come since the last call, at least one; none at the end, and `closed` is set then."""
+        if not self._received and not self._lost:
+            self._transport.resume_reading()
+            self._reader = self._loop.create_future()
+            await self._reader
+            self._reader = None
+        received, self._received = self._received, []
+        return received
 
-    async def read(self) -> str | None:
-        """The next text message; None at the end, and `closed` then says which end it was."""
-        while True:
-            received = await self._socket.receive()
-            if received.type is WSMsgType.BINARY:
-                self.close(CLOSE_UNSUPPORTED_DATA)
-            elif received.type is not WSMsgType.TEXT:
-                self.closed = self.closed or self._end(received.type, received.data, received.extra)
-                return None
-            elif len(received.data.encode()) > MESSAGE_BYTES:
-                self.close(CLOSE_TOO_BIG)
-            elif self.closed is None:
-                self.last_active_at = now_ms()
-                return str(received.data)
+    def feed_data(self, data: bytes) -> tuple[Literal[False], bytes]:
+        """Take what the client has sent. The answer says to aiohttp that all of it was taken, and more may come."""
+        texts = self._frames.receive(data)
+        self._flush()
+        if self._transport.get_write_buffer_size() > 2 * OUTGOING_BUFFER_BYTES:
+            # Posts alone never fill it so far: pongs do.
+            self.close(CLOSE_POLICY, "Pings come, and their pongs are not read")
+        if texts:
+            self._touch()
+            self._received += texts
+            self._wake()
+        return False, b""
 
-    def _end(self, kind: WSMsgType, data: object, extra: object) -> Close:
-        if kind is WSMsgType.CLOSE:
-            # aiohttp says 0 where the close frame carries no code; the reason is API Gateway's.
-            return Close(int(str(data)), str(extra)) if data else Close(CLOSE_NO_STATUS, _NO_STATUS)
-        if isinstance(data, WebSocketError):  # too big, not UTF-8, no frame at all: aiohttp has closed it
-            return Close(data.code, str(data))
-        return Close(CLOSE_ABNORMAL)
+    def feed_eof(self) -> None:
+        """The socket is closed: no more comes, and nothing can be sent."""
+        self._frames.receive_end()
+        self._timer.cancel()
+        self._lost = True
+        self._wake()
 
+    def _wake(self) -> None:
+        if self._reader is None:  # it is not done with what came before
+            self._transport.pause_reading()
+        elif not self._reader.done():
+            self._reader.set_result(None)
 
-_NO_STATUS = "Client-side close frame status not set"
+    def _touch(self) -> None:
+        self.last_active_at = now_ms()
+        self._active_at = self._loop.time()
+
+    def _flush(self) -> None:
+        for data in self._frames.to_send():
+            if data:
+                self._transport.write(data)
+            else:
+                self._transport.write_eof()
+        if self.closed is not None and not self._ending:
+            self._ending = True
+            self._timer.cancel()
+            self._timer = self._loop.call_later(CLOSE_S, self._transport.abort)
+
+    def _expire(self) -> None:
+        due = min(self._active_at + self._idle_s, self._ends_at)
+        if due <= self._loop.time():
+            self.close(CLOSE_GOING_AWAY, GOING_AWAY)
+        else:
+            self._timer = self._loop.call_at(due, self._expire)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
 MESSAGE_BYTES = 128 * 1024
+FRAME_BYTES = 32 * 1024
+CONNECTION_S = 2 * 60 * 60
+IDLE_S = 10 * 60
 INTEGRATION_TIMEOUT_S = 29
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
@@ -26,4 +29,5 @@ CLOSE_GOING_AWAY = 1001
 CLOSE_UNSUPPORTED_DATA = 1003
 CLOSE_NO_STATUS = 1005
 CLOSE_ABNORMAL = 1006
-CLOSE_TOO_BIG = 1009
+CLOSE_INVALID_TEXT = 1007
+CLOSE_POLICY = 1008

@@ -54,7 +54,7 @@ class LocalServer:
 
     def __init__(self, app: Chalice, config: Config, host: str, port: int) -> None:
         project = Path(config.project_dir)
-        settings = Settings.from_environ(os.environ, project)
+        self._settings = settings = Settings.from_environ(os.environ, project)
         _raise_file_limit()
         self._listener = _listen(host, port)
         self._address = _address(self._listener)
@@ -101,7 +101,9 @@ class LocalServer:
                 self._loop.add_signal_handler(number, self._stop.set)
         application = web.Application(client_max_size=HTTP_PAYLOAD_BYTES)
         application.router.add_route("*", "/{path:(?s:.*)}", self._gateway.handle)  # s: a path may hold %0A
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=0.1, keepalive_timeout=self._settings.request_s
+        )
         await runner.setup()
         site = web.SockSite(runner, self._listener, backlog=BACKLOG)
         await site.start()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localaws.errors import StartupError
+from localaws.limits import CONNECTION_S, IDLE_S
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Settings:
     seed: int | None = None
     """LOCALAWS_SEED: the seed of those random times."""
 
+    idle_s: float = IDLE_S
+    """LOCALAWS_IDLE_MS: how long a connection lasts without a message, either way."""
+
+    life_s: float = CONNECTION_S
+    """LOCALAWS_LIFE_MS: how long a connection lasts in any case."""
+
+    request_s: float = 60.0
+    """LOCALAWS_REQUEST_MS: how long a client may take to send a request's headers, the first or the next."""
+
     persist: Path | None = None
     """PERSIST: the folder that keeps the store's data, relative to the project; in memory without one."""
 
@@ -40,6 +50,9 @@ class Settings:
             serial_frames=bool(_whole(environ, "LOCALAWS_SERIAL_FRAMES", 0, 1)),
             frame_delay_s=_delay(environ, "LOCALAWS_FRAME_DELAY_MS"),
             seed=_whole(environ, "LOCALAWS_SEED", 0, 2**63),
+            idle_s=_seconds(environ, "LOCALAWS_IDLE_MS") or cls.idle_s,
+            life_s=_seconds(environ, "LOCALAWS_LIFE_MS") or cls.life_s,
+            request_s=_seconds(environ, "LOCALAWS_REQUEST_MS") or cls.request_s,
             persist=project / persist if persist else None,
         )
 
@@ -51,6 +64,11 @@ def _whole(environ: Mapping[str, str], name: str, least: int, most: int) -> int 
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise StartupError(f"{name} takes a whole number from {least} to {most}, not {text!r}.")
     return int(text)
+
+
+def _seconds(environ: Mapping[str, str], name: str) -> float | None:
+    ms = _whole(environ, name, 1, 86_400_000)
+    return None if ms is None else ms / 1000
 
 
 def _delay(environ: Mapping[str, str], name: str) -> tuple[float, float]:

@@ -14,7 +14,16 @@ PROJECT = Path("project")
 
 def test_an_empty_environment_gives_the_defaults() -> None:
     assert Settings.from_environ({}, PROJECT) == Settings()
-    assert Settings() == Settings(threads=256, serial_frames=False, frame_delay_s=(0, 0), seed=None, persist=None)
+    assert Settings() == Settings(
+        threads=256,
+        serial_frames=False,
+        frame_delay_s=(0, 0),
+        seed=None,
+        idle_s=600,
+        life_s=7200,
+        request_s=60,
+        persist=None,
+    )
 
 
 def test_every_setting_is_read() -> None:
@@ -23,9 +32,21 @@ def test_every_setting_is_read() -> None:
         "LOCALAWS_SERIAL_FRAMES": "1",
         "LOCALAWS_FRAME_DELAY_MS": "0-80",
         "LOCALAWS_SEED": "0",
+        "LOCALAWS_IDLE_MS": "1",
+        "LOCALAWS_LIFE_MS": "86400000",
+        "LOCALAWS_REQUEST_MS": "1500",
         "PERSIST": "kept",
     }
-    assert Settings.from_environ(environ, PROJECT) == Settings(8, True, (0.0, 0.08), 0, PROJECT / "kept")
+    assert Settings.from_environ(environ, PROJECT) == Settings(
+        threads=8,
+        serial_frames=True,
+        frame_delay_s=(0.0, 0.08),
+        seed=0,
+        idle_s=0.001,
+        life_s=86_400,
+        request_s=1.5,
+        persist=PROJECT / "kept",
+    )
 
 
 @pytest.mark.parametrize(("text", "bounds"), [("50", (0.05, 0.05)), ("1.5-2", (0.0015, 0.002)), ("", (0, 0))])
@@ -45,6 +66,9 @@ def test_a_folder_outside_the_project_may_keep_the_table(tmp_path: Path) -> None
         ("LOCALAWS_THREADS", "²", "a whole number from 1 to 10000"),
         ("LOCALAWS_SERIAL_FRAMES", "yes", "a whole number from 0 to 1"),
         ("LOCALAWS_SEED", "-1", "a whole number from 0"),
+        ("LOCALAWS_IDLE_MS", "0", "a whole number from 1 to 86400000"),
+        ("LOCALAWS_LIFE_MS", "2h", "a whole number from 1 to 86400000"),
+        ("LOCALAWS_REQUEST_MS", "1.5", "a whole number from 1 to 86400000"),
         ("LOCALAWS_FRAME_DELAY_MS", "80-0", "milliseconds like 50 or 0-80"),
         ("LOCALAWS_FRAME_DELAY_MS", "-5", "milliseconds like 50 or 0-80"),
         ("LOCALAWS_FRAME_DELAY_MS", "nan", "milliseconds like 50 or 0-80"),
