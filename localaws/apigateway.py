@@ -20,7 +20,7 @@ from localaws.connections import GOING_AWAY, BufferFull, Connection
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
 from localaws.functions import FunctionError, Functions
 from localaws.invoke import Invocations
-from localaws.limits import CLOSE_GOING_AWAY
+from localaws.limits import CLOSE_GOING_AWAY, URL_CHARACTERS
 from localaws.pages import Pages
 from localaws.settings import Settings
 
@@ -74,8 +74,10 @@ class Gateway:
     async def _upgrade(self, request: web.Request) -> web.StreamResponse:
         if request.path not in self._upgraded:
             return web.json_response({"message": "Forbidden"}, status=HTTPStatus.FORBIDDEN)
+        if len(f"wss://{request.host}{request.rel_url.raw_path_qs}") > URL_CHARACTERS:
+            return _refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"A URL has at most {URL_CHARACTERS} characters.\n")
         # https://datatracker.ietf.org/doc/html/rfc6455#section-4.2.1
-        if request.method != hdrs.METH_GET or request.version < HttpVersion11 or request.body_exists:
+        if request.method != hdrs.METH_GET or request.version != HttpVersion11 or request.body_exists:
             return _refusal(HTTPStatus.BAD_REQUEST, "A WebSocket connection opens with GET, HTTP/1.1 and no body.\n")
         answer = frames.handshake(request.path, request.headers.items())
         if answer.status_code != HTTPStatus.SWITCHING_PROTOCOLS:

@@ -42,8 +42,13 @@ def handshake(path: str, headers: Iterable[tuple[str, str]]) -> Response:
 
     Takes no extension, so no frame is ever compressed, and no subprotocol: that is for the $connect handler to pick.
     """
-    ours = Headers((name, value) for name, value in headers if name.lower() in _HANDSHAKE)
+    # In ASCII, for that is what the library takes them for; a ? is as wrong in them as anything else.
+    ours = Headers((name, _ascii(value)) for name, value in headers if name.lower() in _HANDSHAKE)
     return ServerProtocol().accept(Request(path, ours))
+
+
+def _ascii(value: str) -> str:
+    return value.encode("ascii", "replace").decode()
 
 
 class Frames:

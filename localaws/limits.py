@@ -7,6 +7,7 @@ MESSAGE_BYTES = 128 * 1024
 FRAME_BYTES = 32 * 1024
 CONNECTION_S = 2 * 60 * 60
 IDLE_S = 10 * 60
+URL_CHARACTERS = 4096
 INTEGRATION_TIMEOUT_S = 29
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html

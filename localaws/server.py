@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from localaws import dynamodb, environment, lifeline
 from localaws.apigateway import Gateway
@@ -63,6 +64,7 @@ class LocalServer:
         environment.use_gateway(os.environ, f"http://{self._address}", self._stage)
         # chalice would make https://{apiId}.execute-api… of each event; the default session must stay here, too.
         app.websocket_api._endpoint = os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"]
+        logging.getLogger("aiohttp.server").addFilter(_is_news)
         logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it tells where it found the dummies
         table = self._open_store(settings, project)
         threads = Threads(settings.threads)
@@ -145,6 +147,11 @@ class LocalServer:
             f"  table      {table}\n" + (f"  functions  {invoked}\n" if functions else "") + "\n"
             "Ctrl-C stops.\n"
         )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it belongs in the log: not the traceback of a request that is no HTTP, which its sender is answered."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def _listen(host: str, port: int) -> socket.socket:
