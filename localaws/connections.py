@@ -78,8 +78,9 @@ class Connection:
         texts = self._frames.receive(data)
         self._flush()
         if self._transport.get_write_buffer_size() > 2 * OUTGOING_BUFFER_BYTES:
-            # Posts alone never fill it so far: pongs do.
+            # Posts alone never fill it so far: pongs do. A close frame would only wait behind them.
             self.close(CLOSE_POLICY, "Pings come, and their pongs are not read")
+            self._transport.abort()
         if texts:
             self._touch()
             self._received += texts

@@ -6,6 +6,7 @@ and writing frames is the websockets library's. Knows nothing of sockets, time, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from localaws.limits import (
 )
 
 _HANDSHAKE = {"connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol"}
+_NOT_PRINTABLE = re.compile(r"[^\t\x20-\x7e]")
 _OF_TEXT = {Opcode.TEXT, Opcode.CONT}
 _NO_STATUS = "Client-side close frame status not set"
 
@@ -42,13 +44,9 @@ def handshake(path: str, headers: Iterable[tuple[str, str]]) -> Response:
 
     Takes no extension, so no frame is ever compressed, and no subprotocol: that is for the $connect handler to pick.
     """
-    # In ASCII, for that is what the library takes them for; a ? is as wrong in them as anything else.
-    ours = Headers((name, _ascii(value)) for name, value in headers if name.lower() in _HANDSHAKE)
+    # The library takes values for printable ASCII; where they are not, a question mark is just as wrong.
+    ours = Headers((name, _NOT_PRINTABLE.sub("?", value)) for name, value in headers if name.lower() in _HANDSHAKE)
     return ServerProtocol().accept(Request(path, ours))
-
-
-def _ascii(value: str) -> str:
-    return value.encode("ascii", "replace").decode()
 
 
 class Frames:
@@ -65,7 +63,10 @@ class Frames:
         """What has come of a message that is not complete."""
 
     def receive(self, data: bytes) -> list[str]:
-        """The texts that are complete with `data`, in order. Pings are answered; what is not allowed ends it."""
+        """The texts that are complete with `data`, in order. Pings are answered; what is not allowed ends it.
+
+        Where `data` has several faults, the code may be that of a later one.
+        """
         self._protocol.receive_data(data)
         frames = self._protocol.events_received()
         if self.closed is not None:

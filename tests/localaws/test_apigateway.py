@@ -82,7 +82,7 @@ def echo(client: Connection, text: str) -> str:
 def code_at_the_end(client: Connection) -> int | None:
     with pytest.raises(ConnectionClosed) as closed:
         client.recv(timeout=20)
-    return closed.value.rcvd and closed.value.rcvd.code
+    return closed.value.rcvd.code if closed.value.rcvd else None
 
 
 # Handshakes
