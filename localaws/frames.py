@@ -123,10 +123,9 @@ class Frames:
             raise _Refused(CLOSE_INVALID_TEXT, f"{error.reason} at position {error.start}") from error
 
     def _note_end(self) -> None:
-        protocol = self._protocol
-        if self.closed is not None or (protocol.state is State.OPEN):
+        if self._protocol.state is State.OPEN:
             return
-        end = protocol.close_rcvd if protocol.close_rcvd_then_sent else protocol.close_sent
+        end = self._protocol.close_sent  # a client's own close frame is sent back
         if end is None:
             self.closed = Close(CLOSE_ABNORMAL)
         elif end.code == CLOSE_NO_STATUS:

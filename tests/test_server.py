@@ -19,6 +19,7 @@ from websockets.sync.connection import Connection
 
 from bench.fanout import measure
 
+from .localaws.raw import FRAME_BYTES, in_frames
 from .server import ROOT, Server, running_server
 
 PATIENCE = 30
@@ -36,7 +37,8 @@ def client(server: Server, room: str = "") -> ClientConnection:
 
 def ask(socket: Connection, frame: object) -> Any:
     """Sends text, or JSON; returns the next frame that comes: JSON where it is an object, else text."""
-    socket.send(frame if isinstance(frame, str) else json.dumps(frame))
+    text = frame if isinstance(frame, str) else json.dumps(frame)
+    socket.send(in_frames(text) if len(text) > FRAME_BYTES else text)
     return receive(socket)
 
 
@@ -102,7 +104,7 @@ def test_a_frame_is_answered_and_its_sender_lives_on(server: Server, frame: str,
 def test_a_message_over_128_kb_closes_its_sender_alone(server: Server) -> None:
     with client(server, "good") as other:
         with client(server, "bad") as socket:
-            socket.send("x" * (129 * KB))
+            socket.send(in_frames("x" * (129 * KB)))
             with pytest.raises(ConnectionClosed) as closed:
                 socket.recv(PATIENCE)
             assert closed.value.rcvd is not None
@@ -112,7 +114,7 @@ def test_a_message_over_128_kb_closes_its_sender_alone(server: Server) -> None:
 
 def test_two_thousand_topics_in_one_subscribe_are_joined(server: Server) -> None:
     with client(server) as page, client(server) as sender:
-        page.send(json.dumps({"type": "subscribe", "topics": [f"doc {n}" for n in range(2_000)]}))
+        page.send(in_frames(json.dumps({"type": "subscribe", "topics": [f"doc {n}" for n in range(2_000)]})))
         deadline = time.monotonic() + PATIENCE
         joined = 0
         while joined < 2_000 and time.monotonic() < deadline:

@@ -77,6 +77,7 @@ def test_another_upgrade_is_told_to_upgrade_or_is_a_bad_request(name: str, value
     assert name in why
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(HEADERS)), st.none() | st.text(max_size=40)))
 def test_no_header_is_more_than_a_refusal(changed: dict[str, str | None]) -> None:
     assert answered(**changed)[0] in {101, 400, 426}
@@ -111,6 +112,7 @@ def test_messages_are_taken_whole_however_they_are_framed(data: bytes, texts: li
     assert server.closed is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=300), max_size=5), st.data())
 def test_it_does_not_matter_how_the_bytes_arrive(texts: list[str], data: st.DataObject) -> None:
     stream = b"".join(frame(TEXT, text.encode()) for text in texts)
