@@ -191,7 +191,7 @@ def test_a_close_is_sent_behind_what_was_posted_and_nothing_after_it() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", frame(PING), frame(TEXT, b"late")], ids=["silent", "pings", "goes on"])
-def test_aclient_that_does_not_answer_a_close_is_cut_off(data: bytes) -> None:
+def test_a_client_that_does_not_answer_a_close_is_cut_off(data: bytes) -> None:
     async def scenario(pair: Pair) -> None:
         pair.connection.close(1000)
         await pair.send(data)
@@ -231,7 +231,7 @@ def test_a_connection_that_is_lost_ends_with_1006() -> None:
 # A client that does not read, and a server that is busy
 
 
-def test_posts_to_aclient_that_does_not_read_are_refused_until_it_reads() -> None:
+def test_posts_to_a_client_that_does_not_read_are_refused_until_it_reads() -> None:
     async def scenario(pair: Pair) -> None:
         posted = 0
         with pytest.raises(BufferFull):
@@ -247,7 +247,7 @@ def test_posts_to_aclient_that_does_not_read_are_refused_until_it_reads() -> Non
     run(scenario)
 
 
-def test_aclient_that_pings_and_does_not_read_is_closed_before_its_pongs_fill_the_memory() -> None:
+def test_a_client_that_pings_and_does_not_read_is_closed_before_its_pongs_fill_the_memory() -> None:
     async def scenario(pair: Pair) -> None:
         pings = frame(PING, b"x" * 125) * 1_000
         assert await pair.fill(pings) * len(pings) < 8 * OUTGOING_BUFFER_BYTES
@@ -258,7 +258,7 @@ def test_aclient_that_pings_and_does_not_read_is_closed_before_its_pongs_fill_th
     run(scenario)
 
 
-def test_aclient_is_not_read_from_while_its_messages_wait() -> None:
+def test_a_client_is_not_read_from_while_its_messages_wait() -> None:
     async def scenario(pair: Pair) -> None:
         messages = frame(TEXT, b"x" * 1_000) + frame(TEXT, b"y" * 1_000, fin=False) + frame(CONT)
         rounds = await pair.fill(messages)
