@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 from websockets.frames import Frame, Opcode
 
+from localaws import connections
 from localaws.connections import CLOSE_S, BufferFull, Connection
 from localaws.events import Identity
 from localaws.frames import Close
@@ -248,7 +249,11 @@ def test_posts_to_a_client_that_does_not_read_are_refused_until_it_reads() -> No
     run(scenario)
 
 
-def test_a_client_that_pings_and_does_not_read_is_closed_before_its_pongs_fill_the_memory() -> None:
+def test_a_client_that_pings_and_does_not_read_is_cut_off_before_its_pongs_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "CLOSE_S", 1_000_000.0)  # at once, and not as one that does not answer a close
+
     async def scenario(pair: Pair) -> None:
         pings = frame(PING, b"x" * 125) * 1_000
         assert await pair.fill(pings) * len(pings) < MOST_BYTES
