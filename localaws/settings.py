@@ -8,8 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from localaws.errors import StartupError
+from localaws.limits import CONNECTS_PER_SECOND, INTEGRATION_TIMEOUT_S, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND
+
+T = TypeVar("T")
+
+_INTEGRATION_MS = INTEGRATION_TIMEOUT_S * 1000
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,21 @@ class Settings:
     seed: int | None = None
     """LOCALAWS_SEED: the seed of those random times."""
 
+    signatures: bool = True
+    """LOCALAWS_SIGNATURES=0: anybody may post to connections and invoke functions, without signing it."""
+
+    request_rate: int = REQUESTS_PER_SECOND
+    """LOCALAWS_REQUEST_RATE: frames, posts, handshakes and HTTP requests a second, together; 0: as many as come."""
+
+    request_burst: int = REQUESTS_AT_ONCE
+    """LOCALAWS_REQUEST_BURST: how many of them may come at once."""
+
+    connect_rate: int = CONNECTS_PER_SECOND
+    """LOCALAWS_CONNECT_RATE: handshakes a second; 0: as many as come."""
+
+    integration_s: float | None = INTEGRATION_TIMEOUT_S
+    """LOCALAWS_INTEGRATION_MS: how long a client waits for a function; 0 (None here): for ever, as for a debugger."""
+
     persist: Path | None = None
     """PERSIST: the folder that keeps the store's data, relative to the project; in memory without one."""
 
@@ -36,19 +57,27 @@ class Settings:
         """Parse. Raises StartupError that names the variable, what it takes and what came."""
         persist = environ.get("PERSIST")
         return cls(
-            threads=_whole(environ, "LOCALAWS_THREADS", 1, 10_000) or cls.threads,
-            serial_frames=bool(_whole(environ, "LOCALAWS_SERIAL_FRAMES", 0, 1)),
+            threads=_whole(environ, "LOCALAWS_THREADS", 1, 10_000, cls.threads),
+            serial_frames=bool(_whole(environ, "LOCALAWS_SERIAL_FRAMES", 0, 1, cls.serial_frames)),
             frame_delay_s=_delay(environ, "LOCALAWS_FRAME_DELAY_MS"),
-            seed=_whole(environ, "LOCALAWS_SEED", 0, 2**63),
+            seed=_whole(environ, "LOCALAWS_SEED", 0, 2**63, cls.seed),
+            signatures=bool(_whole(environ, "LOCALAWS_SIGNATURES", 0, 1, cls.signatures)),
+            request_rate=_whole(environ, "LOCALAWS_REQUEST_RATE", 0, 1_000_000, cls.request_rate),
+            request_burst=_whole(environ, "LOCALAWS_REQUEST_BURST", 1, 1_000_000, cls.request_burst),
+            connect_rate=_whole(environ, "LOCALAWS_CONNECT_RATE", 0, 1_000_000, cls.connect_rate),
+            integration_s=_whole(environ, "LOCALAWS_INTEGRATION_MS", 0, _INTEGRATION_MS, _INTEGRATION_MS) / 1000
+            or None,
             persist=project / persist if persist else None,
         )
 
 
-def _whole(environ: Mapping[str, str], name: str, least: int, most: int) -> int | None:
+def _whole(environ: Mapping[str, str], name: str, least: int, most: int, default: T) -> int | T:
     text = environ.get(name, "")
     if not text:
-        return None
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        return default
+    # Python itself refuses to read thousands of digits.
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not (digits and least <= int(text) <= most):
         raise StartupError(f"{name} takes a whole number from {least} to {most}, not {text!r}.")
     return int(text)
 

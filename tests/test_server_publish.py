@@ -32,8 +32,8 @@ def publish(server: Server, event: Any, kind: str = "RequestResponse") -> Any:
         "lambda",
         endpoint_url=server.http,
         region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
         config=Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE),
     )
     try:
