@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
 from http.client import HTTPMessage
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from aiohttp import web
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from multidict import CIMultiDictProxy
+from multidict import MultiMapping
 
 from localaws.limits import SIGNATURE_WINDOW_S
 
@@ -51,6 +51,17 @@ class Refused(Exception):
         return web.json_response({"message": self.message}, status=403, headers={"x-amzn-ErrorType": self.kind})
 
 
+class Request(Protocol):
+    """What is signed of a request, besides its body. aiohttp's is one."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def raw_path(self) -> str: ...
+    @property
+    def headers(self) -> MultiMapping[str]: ...
+
+
 class Signatures:
     """Checks signatures by the secret of each access key. `secrets` is held, not copied: keys may come and go."""
 
@@ -61,7 +72,7 @@ class Signatures:
         self._checked = checked
         self._now = now
 
-    def check(self, request: web.Request, body: bytes, service: str) -> None:
+    def check(self, request: Request, body: bytes, service: str) -> None:
         """Raises Refused unless the request is signed, now, for `service`, by one of the access keys."""
         if not self._checked:
             return
@@ -100,7 +111,7 @@ class _Claim(NamedTuple):
     signature: str
 
 
-def _claim(headers: CIMultiDictProxy[str]) -> _Claim:
+def _claim(headers: MultiMapping[str]) -> _Claim:
     authorization = headers.get("Authorization")
     if authorization is None:
         raise Refused("MissingAuthenticationTokenException", "Missing Authentication Token")
@@ -129,16 +140,17 @@ def _claim(headers: CIMultiDictProxy[str]) -> _Claim:
     return _Claim(access_key, region, service, date, at, signed_headers, parameters["Signature"])
 
 
-def _expected(claim: _Claim, secret: str, request: web.Request, body: bytes) -> bytes:
+def _expected(claim: _Claim, secret: str, request: Request, body: bytes) -> bytes:
     digest = sha256(body).hexdigest()
     # The path as it was sent: aiohttp's parsed one is decoded where it need not be encoded.
     signed = AWSRequest(request.method, f"http://localhost{request.raw_path}")
     signed.context.update(timestamp=claim.date, payload_sha256=digest)
-    for name, value in request.headers.items():
-        if name.lower() in claim.signed_headers:
-            signed.headers[name.lower()] = value
-    if not _is_text(request.raw_path) or not all(map(_is_text, signed.headers.values())):
+    headers = [(name.lower(), value) for name, value in request.headers.items()]
+    headers = [(name, value) for name, value in headers if name in claim.signed_headers]
+    if not all(map(_is_text, (request.raw_path, *(value for _, value in headers)))):
         _mismatch()
+    for name, value in headers:
+        signed.headers[name] = value  # botocore's mapping keeps both of two
     if signed.headers.get("X-Amz-Content-SHA256", digest) != digest:  # botocore takes the header's word for it
         _mismatch()
     signer = _Signer(Credentials(claim.access_key, secret), claim.service, claim.region)
