@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from localaws.errors import StartupError
 from localaws.limits import CONNECTS_PER_SECOND, INTEGRATION_TIMEOUT_S, REQUESTS_AT_ONCE, REQUESTS_PER_SECOND
 
-T = TypeVar("T")
-
-_INTEGRATION_MS = INTEGRATION_TIMEOUT_S * 1000
+_MOST = 1_000_000
+_WAIT_MS = INTEGRATION_TIMEOUT_S * 1000
 
 
 @dataclass(frozen=True)
@@ -57,24 +55,29 @@ class Settings:
         """Parse. Raises StartupError that names the variable, what it takes and what came."""
         persist = environ.get("PERSIST")
         return cls(
-            threads=_whole(environ, "LOCALAWS_THREADS", 1, 10_000, cls.threads),
-            serial_frames=bool(_whole(environ, "LOCALAWS_SERIAL_FRAMES", 0, 1, cls.serial_frames)),
+            threads=_whole(environ, "LOCALAWS_THREADS", 1, 10_000) or cls.threads,
+            serial_frames=bool(_whole(environ, "LOCALAWS_SERIAL_FRAMES", 0, 1)),
             frame_delay_s=_delay(environ, "LOCALAWS_FRAME_DELAY_MS"),
-            seed=_whole(environ, "LOCALAWS_SEED", 0, 2**63, cls.seed),
-            signatures=bool(_whole(environ, "LOCALAWS_SIGNATURES", 0, 1, cls.signatures)),
-            request_rate=_whole(environ, "LOCALAWS_REQUEST_RATE", 0, 1_000_000, cls.request_rate),
-            request_burst=_whole(environ, "LOCALAWS_REQUEST_BURST", 1, 1_000_000, cls.request_burst),
-            connect_rate=_whole(environ, "LOCALAWS_CONNECT_RATE", 0, 1_000_000, cls.connect_rate),
-            integration_s=_whole(environ, "LOCALAWS_INTEGRATION_MS", 0, _INTEGRATION_MS, _INTEGRATION_MS) / 1000
-            or None,
+            seed=_whole(environ, "LOCALAWS_SEED", 0, 2**63),
+            signatures=_whole(environ, "LOCALAWS_SIGNATURES", 0, 1) != 0,
+            request_rate=_zero_or_more(environ, "LOCALAWS_REQUEST_RATE", _MOST, cls.request_rate),
+            request_burst=_whole(environ, "LOCALAWS_REQUEST_BURST", 1, _MOST) or cls.request_burst,
+            connect_rate=_zero_or_more(environ, "LOCALAWS_CONNECT_RATE", _MOST, cls.connect_rate),
+            integration_s=_zero_or_more(environ, "LOCALAWS_INTEGRATION_MS", _WAIT_MS, _WAIT_MS) / 1000 or None,
             persist=project / persist if persist else None,
         )
 
 
-def _whole(environ: Mapping[str, str], name: str, least: int, most: int, default: T) -> int | T:
+def _zero_or_more(environ: Mapping[str, str], name: str, most: int, default: int) -> int:
+    """For settings where 0 says something."""
+    given = _whole(environ, name, 0, most)
+    return default if given is None else given
+
+
+def _whole(environ: Mapping[str, str], name: str, least: int, most: int) -> int | None:
     text = environ.get(name, "")
     if not text:
-        return default
+        return None
     # Python itself refuses to read thousands of digits.
     digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
     if not (digits and least <= int(text) <= most):
