@@ -107,7 +107,7 @@ def test_whatever_botocore_signed_passes_and_nothing_else_of_it_does(
     assert refusal({**headers, "Host": "elsewhere"}, method, path, body) == MISMATCH
 
 
-def test_a_clientmay_sign_headers_that_botocore_would_not() -> None:
+def test_a_client_may_sign_headers_that_botocore_would_not() -> None:
     also = {"User-Agent": "mine", "X-Amzn-Trace-Id": "Root=1"}
 
     class Thorough(SigV4Auth):
@@ -250,6 +250,11 @@ def edited(**parameters: str | None) -> dict[str, str]:
         (edited(SignedHeaders=None), "requires 'SignedHeaders' parameter"),
         (edited(Signature=None), "requires 'Signature' parameter"),
         (edited(Credential="local/20260101/us-east-1"), "5 slash-delimited elements"),
+        (
+            edited(Credential=f"local/{sign()['X-Amz-Date'][:8]}/\udcff/execute-api/aws4_request"),
+            "requires the algorithm",
+        ),
+        (edited(Signature="\udcff"), "requires the algorithm"),
         ({**sign(), "Authorization": "Bearer abc"}, "requires the algorithm AWS4-HMAC-SHA256"),
         ({**sign(), "Authorization": ""}, "requires the algorithm AWS4-HMAC-SHA256"),
         ({**sign(), "X-Amz-Date": "yesterday"}, "'X-Amz-Date'"),

@@ -42,6 +42,17 @@ def test_a_burst_goes_through_and_then_as_many_as_the_rate() -> None:
         assert taken(bucket, 100) == through
 
 
+def test_in_the_long_run_exactly_the_rate_goes_through() -> None:
+    clock = Clock()
+    bucket = TokenBucket(10, 5, clock)
+    taken(bucket, 100)
+    through = 0
+    for _ in range(400):
+        clock.now += 0.25  # which a float has exactly
+        through += taken(bucket, 100)
+    assert through == 1_000
+
+
 def test_what_is_refused_takes_nothing() -> None:
     clock = Clock()
     bucket = TokenBucket(1, 1, clock)
