@@ -152,6 +152,9 @@ def _served(project: Path) -> Iterator[_Served]:
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "local",
             "AWS_SECRET_ACCESS_KEY": "local",
+            # What is measured is this machine, not AWS's quotas.
+            "LOCALAWS_CONNECT_RATE": "0",
+            "LOCALAWS_REQUEST_RATE": "0",
         }
         log = Path(folder, "log")
         process = server.start(project, log, env=env)

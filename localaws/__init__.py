@@ -10,6 +10,8 @@ A map of the package:
     apigateway    the front door: which request goes where; the life of one WebSocket
     connections   open connections, each with a bounded outgoing buffer
     management    the @connections API over HTTP
+    signatures    whether requests to it and to Lambda are signed by a key that this server knows
+    throttle      token buckets: requests and connections a second
     events        the events that API Gateway hands to Lambda
     invoke        Lambda's Invoke API over HTTP, asynchronous invocations and their retries
     functions     the app's functions, invoked as Lambda invokes them

@@ -21,8 +21,11 @@ from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
 from localaws.functions import FunctionError, Functions
 from localaws.invoke import Invocations
 from localaws.limits import CLOSE_GOING_AWAY, URL_CHARACTERS
+from localaws.management import Management
 from localaws.pages import Pages
 from localaws.settings import Settings
+from localaws.signatures import Signatures
+from localaws.throttle import TokenBucket
 
 FRAMES_AT_ONCE = 64
 """Invocations of one socket at the same time. AWS has no such bound, but more threads than a laptop."""
@@ -31,9 +34,11 @@ FRAMES_AT_ONCE = 64
 class Gateway:
     """Holds the connections of one WebSocket API with one stage."""
 
-    def __init__(self, functions: Functions, pages: Pages, settings: Settings, stage: str) -> None:
+    def __init__(
+        self, functions: Functions, pages: Pages, settings: Settings, stage: str, signatures: Signatures
+    ) -> None:
         self._functions = functions
-        self._invocations = Invocations(functions)
+        self._invocations = Invocations(functions, signatures)
         self._pages = pages
         self._settings = settings
         self._stage = stage
@@ -41,7 +46,12 @@ class Gateway:
         self._frames_at_once = 1 if settings.serial_frames else FRAMES_AT_ONCE
         self._frame_delay_s = settings.frame_delay_s
         self._random = random.Random(settings.seed)  # noqa: S311  a test's dice
+        self._integration_s = settings.integration_s
+        # AWS publishes no burst of new connections: a second's worth.
+        self._connects = TokenBucket(settings.connect_rate, settings.connect_rate)
+        self._requests = TokenBucket(settings.request_rate, settings.request_burst)
         self._connections: dict[str, Connection] = {}
+        self._management = Management(self._connections, signatures, self._requests)
         self._sockets: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
@@ -51,10 +61,12 @@ class Gateway:
             return await self._upgrade(request)
         connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
         if connection_id is not None:
-            return await management.respond(request, self._connections.get(connection_id))
+            return await self._management.respond(request, connection_id)
         function_name = invoke.function_name(request.rel_url.raw_path)
         if function_name is not None:
             return await self._invocations.respond(request, function_name)
+        if not self._requests.take():
+            return web.json_response({"message": _THROTTLED}, status=HTTPStatus.TOO_MANY_REQUESTS)
         return await self._pages.respond(request)
 
     async def stop(self, timeout: float) -> None:
@@ -121,17 +133,25 @@ class Gateway:
 
     async def _connect(self, event: Event) -> tuple[int, str | None]:
         """The handshake's status and the subprotocol picked."""
+        if not (self._connects.take() and self._requests.take()):
+            return HTTPStatus.TOO_MANY_REQUESTS, None
         if not self._functions.has(CONNECT):
             return HTTPStatus.OK, None
         try:
-            answer = await self._functions.invoke(event)
+            answer = await self._integrate(event)
             status = int(answer["statusCode"])
+        except asyncio.TimeoutError:
+            return HTTPStatus.GATEWAY_TIMEOUT, None
         except (FunctionError, KeyError, TypeError, ValueError):
             return HTTPStatus.BAD_GATEWAY, None
         if not 200 <= status <= 599:  # noqa: PLR2004  what can end a request
             return HTTPStatus.BAD_GATEWAY, None
         headers = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
         return status, headers.get("sec-websocket-protocol")
+
+    async def _integrate(self, event: Event) -> Any:
+        """What the function returns. Raises FunctionError, or asyncio.TimeoutError where the client waits no longer."""
+        return await asyncio.wait_for(self._functions.invoke(event), self._integration_s)
 
     async def _exchange(self, request: web.Request, response: web.StreamResponse, connection: Connection) -> None:
         response.force_close()  # the socket ends with this handler, and serves no further request
@@ -160,13 +180,18 @@ class Gateway:
 
     async def _message(self, connection: Connection, text: str) -> None:
         event = events.message(connection.identity, text)
+        if not self._requests.take():
+            self._tell(connection, _notice(_THROTTLED, event))
+            return
         if self._frame_delay_s[1]:
             await asyncio.sleep(self._random.uniform(*self._frame_delay_s))
         if not self._functions.has(MESSAGE):
             self._tell(connection, _notice("Forbidden", event))
             return
         try:
-            await self._functions.invoke(event)
+            await self._integrate(event)
+        except asyncio.TimeoutError:
+            self._tell(connection, _notice("Endpoint request timed out", event))
         except FunctionError:
             self._tell(connection, _notice("Internal server error", event))
 
@@ -188,6 +213,9 @@ def _refusal(status: int, why: str) -> web.Response:
     response = web.Response(status=status, text=why, headers=headers)
     response.force_close()
     return response
+
+
+_THROTTLED = "Too Many Requests"
 
 
 def _notice(message: str, event: Event) -> dict[str, str]:

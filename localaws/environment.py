@@ -8,7 +8,9 @@ gateway, which answers 404.
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+
+from localaws.errors import StartupError
 
 STORE = "AWS_ENDPOINT_URL_DYNAMODB"
 
@@ -16,6 +18,7 @@ Environ = MutableMapping[str, str]
 
 # https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
 _IDENTITY = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+_NOBODY = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 _DETOURS = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT")
 
 
@@ -45,9 +48,21 @@ def use_gateway(environ: Environ, http: str, stage: str) -> None:
         environ[name] = ",".join(filter(None, (environ.get(name), "127.0.0.1", "localhost")))
 
 
+def secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Whose signatures the gateway takes: the secret of the access key in use. Raises StartupError if it has none."""
+    key, secret = environ["AWS_ACCESS_KEY_ID"], environ.get("AWS_SECRET_ACCESS_KEY")
+    if not secret:
+        raise StartupError("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY: set both, or neither.")
+    return {key: secret}
+
+
+def uses_nobodys_credentials(environ: Mapping[str, str]) -> bool:
+    """Whether the credentials are the dummies, which are no secret."""
+    return _NOBODY.items() <= environ.items()
+
+
 def _use_nobodys_credentials(environ: Environ) -> None:
     for name in _IDENTITY:
         environ.pop(name, None)
     environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
-    environ["AWS_ACCESS_KEY_ID"] = "local"
-    environ["AWS_SECRET_ACCESS_KEY"] = "local"  # noqa: S105
+    environ.update(_NOBODY)

@@ -43,6 +43,10 @@ class NotMarshalled(Exception):
     """A function returned what is no JSON."""
 
 
+class TimedOut(Exception):
+    """A function took longer than its own timeout."""
+
+
 @dataclass(frozen=True)
 class Function:
     """One function of the app."""
@@ -83,13 +87,16 @@ class Functions:
         return route_key in self._by_route
 
     async def invoke(self, event: Event) -> Any:
-        """What the handler for the event's route returns. Raises FunctionError if it raises."""
+        """What the handler for the event's route returns. Raises FunctionError if it raises or takes too long."""
         function = self._by_route[event["requestContext"]["routeKey"]]
         context = function.context(INTEGRATION_TIMEOUT_S)
-        return await self._threads.run(lambda: function.handler(event, context))
+        return await self._run(function, lambda: function.handler(event, context), function.timeout_s)
 
     async def call(self, function: Function, payload: bytes, request_id: str) -> str:
-        """What the function returns for a JSON payload, as JSON. Raises FunctionError if it raises or returns none."""
+        """What the function returns for a JSON payload, as JSON.
+
+        Raises FunctionError if it raises, returns none or takes too long.
+        """
 
         def call() -> str:
             context = function.context(DEFAULT_LAMBDA_TIMEOUT)
@@ -101,8 +108,17 @@ class Functions:
             except (TypeError, ValueError, RecursionError) as error:
                 raise NotMarshalled(f"Unable to marshal response: {error}") from error
 
-        answer: str = await self._threads.run(call)
+        answer: str = await self._run(function, call, function.timeout_s or DEFAULT_LAMBDA_TIMEOUT)
         return answer
+
+    async def _run(self, function: Function, call: Callable[[], Any], timeout_s: int | None) -> Any:
+        """What `call` returns, if it does so in time. A thread cannot be ended: it goes on, and nobody waits for it."""
+        try:
+            return await asyncio.wait_for(self._threads.run(call), timeout_s)
+        except asyncio.TimeoutError:
+            timed_out = TimedOut(f"Task timed out after {timeout_s:.2f} seconds")
+            LOG.error("%s: %s; its thread goes on.", function.name, timed_out)
+            raise FunctionError(timed_out) from None
 
 
 def _function(config: Config, name: str, handler: Callable[[Any, LambdaContext], Any]) -> Function:

@@ -1,13 +1,12 @@
 """Lambda's Invoke API: have one of the app's functions run, and wait for what it returns or not.
 
-Knows its path, names, invocation types, answers and errors, as boto3's lambda client takes them. Signatures are not
-checked; log tails, client contexts and the size of an answer are not looked at.
+Knows its path, names, invocation types, answers and errors, as boto3's lambda client takes them. Log tails, client
+contexts and the size of an answer are not looked at.
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 
-A function's timeout is told to it by its context, and nobody ends one that takes longer. A handler that invokes a
-function and waits for it keeps its own thread meanwhile: where all threads are taken, a synchronous invocation is
-refused as Lambda refuses one beyond the account's concurrency, or handlers that wait for each other would wait for
-ever. An asynchronous one waits for a thread.
+A handler that invokes a function and waits for it keeps its own thread meanwhile: where all threads are taken, a
+synchronous invocation is refused as Lambda refuses one beyond the account's concurrency, or handlers that wait for each
+other would wait for ever. An asynchronous one waits for a thread.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from localaws.functions import Function, FunctionError, Functions, NotMarshalled
+from localaws.functions import Function, FunctionError, Functions, NotMarshalled, TimedOut
 from localaws.limits import ASYNCHRONOUS_ATTEMPTS, ASYNCHRONOUS_PAYLOAD_BYTES, SYNCHRONOUS_PAYLOAD_BYTES
+from localaws.signatures import LAMBDA, Refused, Signatures
 
 LOG = logging.getLogger(__name__)
 
@@ -70,8 +70,9 @@ class Refusal(Exception):
 class Invocations:
     """The invocations of one app's functions. Holds the asynchronous ones until they have succeeded or are given up."""
 
-    def __init__(self, functions: Functions) -> None:
+    def __init__(self, functions: Functions, signatures: Signatures) -> None:
         self._functions = functions
+        self._signatures = signatures
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
 
@@ -80,6 +81,8 @@ class Invocations:
         request_id = str(uuid.uuid4())
         try:
             response = await self._respond(request, name, request_id)
+        except Refused as refused:
+            response = refused.response()
         except Refusal as refusal:
             response = web.json_response(
                 {"Type": "User", "Message": refusal.message},
@@ -108,7 +111,9 @@ class Invocations:
         if kind not in _PAYLOAD_BYTES:
             known = ", ".join(_PAYLOAD_BYTES)
             raise Refusal(400, "InvalidParameterValueException", f"InvocationType takes {known}, not {kind!r}.")
-        payload = await _payload(request, kind)
+        body = await _body(request, kind)
+        self._signatures.check(request, body, LAMBDA)
+        payload = body or b"{}"
         function = self._find(name, request.query.get("Qualifier"))
         _check_json(payload)
         if kind == DRY_RUN:
@@ -171,15 +176,14 @@ class Invocations:
         return False
 
 
-async def _payload(request: web.Request, kind: str) -> bytes:
-    """The request's body; an empty event's if there is none."""
+async def _body(request: web.Request, kind: str) -> bytes:
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:  # more than the server takes from anybody
         _refuse_size(kind)
     if len(body) > _PAYLOAD_BYTES[kind]:
         _refuse_size(kind)
-    return body or b"{}"
+    return body
 
 
 def _refuse_size(kind: str) -> NoReturn:
@@ -205,6 +209,8 @@ def _told(error: BaseException, request_id: str) -> dict[str, Any]:
     kind, message = type(error).__name__, str(error)
     if isinstance(error, NotMarshalled):
         kind = "Runtime.MarshalError"
+    elif isinstance(error, TimedOut):
+        kind, message = "Sandbox.Timedout", f"RequestId: {request_id} Error: {error}"
     elif not isinstance(error, Exception):  # sys.exit()
         kind, message = "Runtime.ExitError", f"RequestId: {request_id} Error: Runtime exited"
     return {"errorMessage": message, "errorType": kind, "requestId": request_id, "stackTrace": []}

@@ -9,9 +9,16 @@ CONNECTION_S = 2 * 60 * 60
 IDLE_S = 10 * 60
 URL_CHARACTERS = 4096
 INTEGRATION_TIMEOUT_S = 29
+CONNECTS_PER_SECOND = 500
 
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 HTTP_PAYLOAD_BYTES = 10 * 1024 * 1024
+REQUESTS_PER_SECOND = 10_000
+REQUESTS_AT_ONCE = 5_000
+
+# The errors' own text: "Signature expired: … (… - 5 min.)"
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
+SIGNATURE_WINDOW_S = 5 * 60
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 SYNCHRONOUS_PAYLOAD_BYTES = 6 * 1024 * 1024

@@ -1,6 +1,6 @@
 """The @connections API: post to a connection, look at it, close it.
 
-Knows its paths, answers and errors, as boto3's apigatewaymanagementapi client takes them. Signatures are not checked.
+Knows its paths, answers and errors, as boto3's apigatewaymanagementapi client takes them.
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-how-to-call-websocket-api-connections.html
 """
 
@@ -16,6 +16,11 @@ from aiohttp import web
 
 from localaws.connections import BufferFull, Connection
 from localaws.limits import CLOSE_NORMAL, MESSAGE_BYTES
+from localaws.signatures import CONNECTIONS, Refused, Signatures
+from localaws.throttle import TokenBucket
+
+_ID = re.compile(r"[A-Za-z0-9_-]{15}=")
+"""What can be a connection's id: URL-safe base64 of 11 bytes. AWS does not say where it draws this line."""
 
 
 def connection_id(path: str, stage: str) -> str | None:
@@ -24,26 +29,46 @@ def connection_id(path: str, stage: str) -> str | None:
     return match[1] if match else None
 
 
-async def respond(request: web.Request, connection: Connection | None) -> web.Response:
-    """Answer a request about `connection`, which is None if there is none that could be posted to."""
-    body = await request.read()
-    if request.method not in _METHODS:
-        return _error(405, "MethodNotAllowedException", f"@connections takes {', '.join(_METHODS)}.")
-    if len(body) > MESSAGE_BYTES:
-        return _error(413, "PayloadTooLargeException", f"Messages end at {MESSAGE_BYTES} bytes.")
-    if connection is None or connection.closed is not None:
-        return _error(410, "GoneException")
-    return _METHODS[request.method](connection, body)
+class Management:
+    """Answers for the open connections, which it looks up and does not keep."""
+
+    def __init__(self, connections: Mapping[str, Connection], signatures: Signatures, requests: TokenBucket) -> None:
+        self._connections = connections
+        self._signatures = signatures
+        self._requests = requests
+
+    async def respond(self, request: web.Request, connection_id: str) -> web.Response:
+        """Answer a request about the connection of that id."""
+        try:
+            body = await request.read()
+            self._signatures.check(request, body, CONNECTIONS)
+        except web.HTTPRequestEntityTooLarge:  # more than the server takes from anybody
+            return _too_large()
+        except Refused as refused:
+            return refused.response()
+        if not self._requests.take():
+            return _limit_exceeded("Too Many Requests")
+        return self._answer(request.method, connection_id, body)
+
+    def _answer(self, method: str, connection_id: str, body: bytes) -> web.Response:
+        if method not in _METHODS:
+            return _error(405, "MethodNotAllowedException", f"@connections takes {', '.join(_METHODS)}.")
+        if not _ID.fullmatch(connection_id):
+            return _error(400, "BadRequestException", f"Invalid connectionId: {connection_id}")
+        if len(body) > MESSAGE_BYTES:
+            return _too_large()
+        connection = self._connections.get(connection_id)
+        if connection is None or connection.closed is not None:
+            return _error(410, "GoneException")
+        return _METHODS[method](connection, body)
 
 
 def _post(connection: Connection, body: bytes) -> web.Response:
     try:
-        body.decode()
-        connection.post(body)
-    except UnicodeDecodeError:
-        return _error(400, "BadRequestException", "A text frame carries UTF-8.")
+        # What is no UTF-8 is replaced, not refused.
+        connection.post(body.decode(errors="replace").encode())
     except BufferFull:
-        return _error(429, "LimitExceededException", "The client's buffer is full.")
+        return _limit_exceeded("The client's buffer is full.")
     return web.Response()
 
 
@@ -65,6 +90,14 @@ def _delete(connection: Connection, _body: bytes) -> web.Response:
 
 
 _METHODS = {"POST": _post, "GET": _get, "DELETE": _delete}
+
+
+def _too_large() -> web.Response:
+    return _error(413, "PayloadTooLargeException", f"Messages end at {MESSAGE_BYTES} bytes.")
+
+
+def _limit_exceeded(message: str) -> web.Response:
+    return _error(429, "LimitExceededException", message)
 
 
 def _error(status: int, kind: str, message: str | None = None) -> web.Response:

@@ -30,6 +30,7 @@ from localaws.functions import Functions, Threads
 from localaws.limits import HTTP_PAYLOAD_BYTES
 from localaws.pages import Pages
 from localaws.settings import Settings
+from localaws.signatures import Signatures
 
 if TYPE_CHECKING:
     from chalice.app import Chalice
@@ -67,10 +68,11 @@ class LocalServer:
         logging.getLogger("aiohttp.server").addFilter(_is_news)
         logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it tells where it found the dummies
         table = self._open_store(settings, project)
+        signatures = Signatures(environment.secrets(os.environ), checked=settings.signatures)
         threads = Threads(settings.threads)
         functions = Functions(app, config, threads)
-        self._greeting = self._greet(config.app_name, table, functions.pure)
-        self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage)
+        self._greeting = self._greet(config.app_name, table, functions.pure, settings)
+        self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage, signatures)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_wanted = threading.Event()
         self._stopped = threading.Event()
@@ -138,13 +140,14 @@ class LocalServer:
         dynamodb.create_table(dynamodb.connect(os.environ[environment.STORE]), definition, table_name)
         return f"{table_name} at {place}"
 
-    def _greet(self, app_name: str, table: str, functions: Sequence[str]) -> str:
+    def _greet(self, app_name: str, table: str, functions: Sequence[str], settings: Settings) -> str:
         invoked = f"{', '.join(functions)} (boto3, aws lambda invoke --endpoint-url http://{self._address})"
         return (
             f"\n{app_name} is served here:\n\n"
             f"  browser    http://{self._address}/\n"
             f"  WebSocket  ws://{self._address}/  and  ws://{self._address}/{self._stage}\n"
-            f"  table      {table}\n" + (f"  functions  {invoked}\n" if functions else "") + "\n"
+            f"  table      {table}\n"
+            f"  keys       {_keys(settings)}\n" + (f"  functions  {invoked}\n" if functions else "") + "\n"
             "Ctrl-C stops.\n"
         )
 
@@ -152,6 +155,15 @@ class LocalServer:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether it belongs in the log: not the traceback of a request that is no HTTP, which its sender is answered."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+def _keys(settings: Settings) -> str:
+    """Whose signatures @connections and Lambda's API take. A secret that is not ours is not told."""
+    if not settings.signatures:
+        return "any or none (LOCALAWS_SIGNATURES=0)"
+    if environment.uses_nobodys_credentials(os.environ):
+        return "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local"
+    return "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of this server's own environment"
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -166,7 +178,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
     if not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
         print(  # noqa: T201  the user reads it
-            f"localaws: {host} is reachable from other machines, and nothing here checks who calls its APIs.",
+            f"localaws: {host} is reachable from other machines, and its keys are no secret.",
             file=sys.stderr,
         )
     return listener

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localaws.errors import StartupError
-from localaws.limits import CONNECTION_S, IDLE_S
+from localaws.limits import (
+    CONNECTION_S,
+    CONNECTS_PER_SECOND,
+    IDLE_S,
+    INTEGRATION_TIMEOUT_S,
+    REQUESTS_AT_ONCE,
+    REQUESTS_PER_SECOND,
+)
+
+_MOST = 1_000_000
+_WAIT_MS = INTEGRATION_TIMEOUT_S * 1000
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,21 @@ class Settings:
     request_s: float = 60.0
     """LOCALAWS_REQUEST_MS: how long a client may take to send a request's headers, the first or the next."""
 
+    signatures: bool = True
+    """LOCALAWS_SIGNATURES=0: anybody may post to connections and invoke functions, without signing it."""
+
+    request_rate: int = REQUESTS_PER_SECOND
+    """LOCALAWS_REQUEST_RATE: frames, posts, handshakes and HTTP requests a second, together; 0: as many as come."""
+
+    request_burst: int = REQUESTS_AT_ONCE
+    """LOCALAWS_REQUEST_BURST: how many of them may come at once."""
+
+    connect_rate: int = CONNECTS_PER_SECOND
+    """LOCALAWS_CONNECT_RATE: handshakes a second; 0: as many as come."""
+
+    integration_s: float | None = INTEGRATION_TIMEOUT_S
+    """LOCALAWS_INTEGRATION_MS: how long a client waits for a function; 0 (None here): for ever, as for a debugger."""
+
     persist: Path | None = None
     """PERSIST: the folder that keeps the store's data, relative to the project; in memory without one."""
 
@@ -53,15 +78,28 @@ class Settings:
             idle_s=_seconds(environ, "LOCALAWS_IDLE_MS") or cls.idle_s,
             life_s=_seconds(environ, "LOCALAWS_LIFE_MS") or cls.life_s,
             request_s=_seconds(environ, "LOCALAWS_REQUEST_MS") or cls.request_s,
+            signatures=_whole(environ, "LOCALAWS_SIGNATURES", 0, 1) != 0,
+            request_rate=_zero_or_more(environ, "LOCALAWS_REQUEST_RATE", _MOST, cls.request_rate),
+            request_burst=_whole(environ, "LOCALAWS_REQUEST_BURST", 1, _MOST) or cls.request_burst,
+            connect_rate=_zero_or_more(environ, "LOCALAWS_CONNECT_RATE", _MOST, cls.connect_rate),
+            integration_s=_zero_or_more(environ, "LOCALAWS_INTEGRATION_MS", _WAIT_MS, _WAIT_MS) / 1000 or None,
             persist=project / persist if persist else None,
         )
+
+
+def _zero_or_more(environ: Mapping[str, str], name: str, most: int, default: int) -> int:
+    """For settings where 0 says something."""
+    given = _whole(environ, name, 0, most)
+    return default if given is None else given
 
 
 def _whole(environ: Mapping[str, str], name: str, least: int, most: int) -> int | None:
     text = environ.get(name, "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+    # Python itself refuses to read thousands of digits.
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if not (digits and least <= int(text) <= most):
         raise StartupError(f"{name} takes a whole number from {least} to {most}, not {text!r}.")
     return int(text)
 

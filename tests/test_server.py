@@ -124,7 +124,7 @@ def test_two_thousand_topics_in_one_subscribe_are_joined(server: Server) -> None
 
 
 def test_two_thousand_members_get_twenty_messages_of_2_kb_each_once() -> None:
-    with running_server() as server:
+    with running_server(env={"LOCALAWS_CONNECT_RATE": "0"}) as server:
         report = measure(server.url, members=2_000, publishes=20, size=2 * KB)
     assert (report.lost, report.twice, report.acked) == (0, 0, 40_000)
 

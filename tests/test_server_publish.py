@@ -32,8 +32,8 @@ def publish(server: Server, event: Any, kind: str = "RequestResponse") -> Any:
         "lambda",
         endpoint_url=server.http,
         region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
         config=Config(retries={"total_max_attempts": 1}, read_timeout=PATIENCE),
     )
     try:
@@ -87,16 +87,17 @@ def test_an_event_that_nobody_waits_for_is_sent_once(server: Server) -> None:
 
 @pytest.fixture(name="project")
 def a_project_whose_functions_end_soon(tmp_path: Path) -> Path:
-    """A handler draws for two thirds of a second and the publish function for two; at 100 posts a second."""
+    """A handler and the publish function draw for two thirds of their 3 s, at 40 posts a second, 8 at once."""
     for folder in ("chalicelib", ".chalice"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "app.py", tmp_path)
     file = tmp_path / ".chalice/config.json"
     config = json.loads(file.read_text())
     stage = config["stages"]["dev"]
-    stage["environment_variables"]["BROADCAST_RATE"] = "100"
-    stage["lambda_functions"]["websocket_message"]["lambda_timeout"] = 1
-    stage["lambda_functions"]["publish"]["lambda_timeout"] = 1
+    stage["environment_variables"]["BROADCAST_RATE"] = "40"
+    stage["environment_variables"]["BROADCAST_THREADS"] = "8"
+    stage["lambda_functions"]["websocket_message"]["lambda_timeout"] = 3
+    stage["lambda_functions"]["publish"]["lambda_timeout"] = 3
     file.write_text(json.dumps(config))
     return tmp_path
 

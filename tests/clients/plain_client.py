@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, TypeAlias
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 from websockets.sync.connection import Connection
 
+from tests.localaws.signed import ask
 from tests.server import Server
 
 from .programs import SECONDS_TO_ANSWER
@@ -63,6 +63,5 @@ class Client:
 
 def close_connection(server: Server, connection_id: str) -> None:
     """Has the gateway close a connection, as an operator would, or API Gateway itself after two hours."""
-    url = f"{server.http}/@connections/{quote(connection_id, safe='')}"
-    with urlopen(Request(url, method="DELETE"), timeout=SECONDS_TO_ANSWER) as response:
-        assert response.status == 204
+    path = f"/@connections/{quote(connection_id, safe='')}"
+    assert ask(server.port, "DELETE", path).status == 204

@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from tests.jwks import OTHERS, SECRET, signed
+from tests.localaws.signed import ask
 from tests.server import Server, running_server
 from tests.tokens import USER, VARIABLES, token_for
 
@@ -159,9 +159,9 @@ def test_a_server_that_is_open_says_so_once(channels: Server) -> None:
     for _ in range(3):
         with connect(channels.url) as connection:
             Client(connection).assert_nothing_came()
-    publish = f"{channels.http}/2015-03-31/functions/channels-dev-publish/invocations"
-    with urlopen(Request(publish, b'{"channel":"nobody","message":1}'), timeout=SECONDS_TO_ANSWER) as response:
-        assert json.load(response)["delivered"] == 0
+    publish = "/2015-03-31/functions/channels-dev-publish/invocations"
+    answer = ask(channels.port, "POST", publish, b'{"channel":"nobody","message":1}', "lambda")
+    assert json.loads(answer.body)["delivered"] == 0
     warning = "this server is open: anyone may connect, join and publish; AUTHENTICATION changes that"
     assert re.findall(".*is open.*", channels.log()) == [f"channels - WARNING - {warning}"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from http.client import HTTPConnection
 from typing import Any
 
 import boto3
@@ -11,6 +10,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.localaws import signed
 from tests.localaws.tiny import Tiny
 
 
@@ -20,8 +20,8 @@ def client(tiny: Tiny) -> Any:
         "lambda",
         endpoint_url=tiny.server.http,
         region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
         config=Config(retries={"total_max_attempts": 1}),
     )
 
@@ -48,11 +48,6 @@ def refusal(tiny: Tiny, **parameters: Any) -> tuple[int, str, str]:
     return response["ResponseMetadata"]["HTTPStatusCode"], error["Code"], error["Message"]
 
 
-def request(tiny: Tiny, method: str, path: str, body: bytes = b"") -> tuple[int, str | None, bytes]:
-    """The status, AWS's name for the error if it is one, and the body."""
-    connection = HTTPConnection("127.0.0.1", tiny.server.port, timeout=20)
-    connection.request(method, path, body)
-    response = connection.getresponse()
-    answer = response.status, response.headers["x-amzn-ErrorType"], response.read()
-    connection.close()
-    return answer
+def request(tiny: Tiny, method: str, path: str, body: bytes = b"") -> signed.Answer:
+    """The answer to a request that boto3 would not send so."""
+    return signed.ask(tiny.server.port, method, path, body, "lambda")

@@ -48,7 +48,8 @@ def test_the_greeting_says_where_everything_is(tmp_path: Path) -> None:
             "\ntiny is served here:\n\n"
             f"  browser    http://127.0.0.1:{running.port}/\n"
             f"  WebSocket  ws://127.0.0.1:{running.port}/  and  ws://127.0.0.1:{running.port}/api\n"
-            f"  table      tiny-dev at {running.store} (in memory, PERSIST=folder keeps it)\n\n"
+            f"  table      tiny-dev at {running.store} (in memory, PERSIST=folder keeps it)\n"
+            "  keys       AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local\n\n"
             "Ctrl-C stops.\n\n"
         )
 

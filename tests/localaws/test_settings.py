@@ -22,6 +22,11 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         idle_s=600,
         life_s=7200,
         request_s=60,
+        signatures=True,
+        request_rate=10_000,
+        request_burst=5_000,
+        connect_rate=500,
+        integration_s=29,
         persist=None,
     )
 
@@ -35,6 +40,11 @@ def test_every_setting_is_read() -> None:
         "LOCALAWS_IDLE_MS": "1",
         "LOCALAWS_LIFE_MS": "86400000",
         "LOCALAWS_REQUEST_MS": "1500",
+        "LOCALAWS_SIGNATURES": "0",
+        "LOCALAWS_REQUEST_RATE": "2500",
+        "LOCALAWS_REQUEST_BURST": "1250",
+        "LOCALAWS_CONNECT_RATE": "50",
+        "LOCALAWS_INTEGRATION_MS": "1500",
         "PERSIST": "kept",
     }
     assert Settings.from_environ(environ, PROJECT) == Settings(
@@ -45,8 +55,19 @@ def test_every_setting_is_read() -> None:
         idle_s=0.001,
         life_s=86_400,
         request_s=1.5,
+        signatures=False,
+        request_rate=2_500,
+        request_burst=1_250,
+        connect_rate=50,
+        integration_s=1.5,
         persist=PROJECT / "kept",
     )
+
+
+def test_0_turns_a_quota_and_the_wait_for_functions_off() -> None:
+    names = ("LOCALAWS_REQUEST_RATE", "LOCALAWS_CONNECT_RATE", "LOCALAWS_INTEGRATION_MS")
+    settings = Settings.from_environ(dict.fromkeys(names, "0"), PROJECT)
+    assert (settings.request_rate, settings.connect_rate, settings.integration_s) == (0, 0, None)
 
 
 @pytest.mark.parametrize(("text", "bounds"), [("50", (0.05, 0.05)), ("1.5-2", (0.0015, 0.002)), ("", (0, 0))])
@@ -69,6 +90,12 @@ def test_a_folder_outside_the_project_may_keep_the_table(tmp_path: Path) -> None
         ("LOCALAWS_IDLE_MS", "0", "a whole number from 1 to 86400000"),
         ("LOCALAWS_LIFE_MS", "2h", "a whole number from 1 to 86400000"),
         ("LOCALAWS_REQUEST_MS", "1.5", "a whole number from 1 to 86400000"),
+        ("LOCALAWS_SEED", "9" * 5_000, "a whole number from 0"),
+        ("LOCALAWS_SIGNATURES", "off", "a whole number from 0 to 1"),
+        ("LOCALAWS_REQUEST_RATE", "1e4", "a whole number from 0 to 1000000"),
+        ("LOCALAWS_REQUEST_BURST", "0", "a whole number from 1 to 1000000"),
+        ("LOCALAWS_CONNECT_RATE", "-1", "a whole number from 0 to 1000000"),
+        ("LOCALAWS_INTEGRATION_MS", "29001", "a whole number from 0 to 29000"),
         ("LOCALAWS_FRAME_DELAY_MS", "80-0", "milliseconds like 50 or 0-80"),
         ("LOCALAWS_FRAME_DELAY_MS", "-5", "milliseconds like 50 or 0-80"),
         ("LOCALAWS_FRAME_DELAY_MS", "nan", "milliseconds like 50 or 0-80"),

@@ -129,8 +129,8 @@ def management(endpoint: str) -> ApiGatewayManagementApiClient:
         "apigatewaymanagementapi",
         endpoint_url=endpoint,
         region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
         config=Config(retries={"total_max_attempts": 1}),
     )
 
