@@ -9,7 +9,6 @@ import asyncio
 import atexit
 import contextlib
 import ipaddress
-import logging
 import os
 import resource
 import signal
@@ -26,7 +25,7 @@ from localaws import control, dynamodb, environment, lifeline
 from localaws.apigateway import Gateway
 from localaws.errors import StartupError, fail
 from localaws.faults import Faults, Plan, PlanError
-from localaws.functions import Functions, Threads
+from localaws.functions import Functions, InThreads, Threads, keep_here
 from localaws.limits import HTTP_PAYLOAD_BYTES
 from localaws.pages import Pages
 from localaws.settings import Settings
@@ -67,12 +66,10 @@ class LocalServer:
         self._store: dynamodb.Store | None = None
         self._proxy: StoreProxy | None = None
         environment.use_gateway(os.environ, f"http://{self._address}", self._stage)
-        # chalice would make https://{apiId}.execute-api… of each event; the default session must stay here, too.
-        app.websocket_api._endpoint = os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"]
-        logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it tells where it found the dummies
+        keep_here(app)
         table = self._open_store(settings, project)
         threads = Threads(settings.threads)
-        functions = Functions(app, config, threads)
+        functions = Functions(app, config, InThreads(threads))
         self._greeting = self._greet(config.app_name, table, functions.pure, controlled=settings.faults is not None)
         self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage, self._faults)
         self._loop: asyncio.AbstractEventLoop | None = None
