@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import signal
@@ -24,6 +25,8 @@ from localaws.environment import worker_environment
 from localaws.faults import Doom, Faults
 from localaws.functions import EXIT, TIMEOUT, FunctionError, Invocation, Threads
 from localaws.kills import Kills
+
+LOG = logging.getLogger(__name__)
 
 START_S = 30.0
 """How long a worker may take to import the app. Lambda gives 10 s, on a machine that has nothing else to do."""
@@ -72,6 +75,10 @@ class Workers:
         worker = self._idle.get()
         try:
             return worker.run(invocation, dooms)
+        except FunctionError as error:
+            if error.kind in {EXIT, TIMEOUT}:  # the app's own exceptions are in the worker's log
+                LOG.error("RequestId: %s %s (%s)", invocation.request_id, error.message, invocation.function.name)
+            raise
         finally:
             self._idle.put(worker)
 

@@ -173,7 +173,10 @@ def test_an_invoker_is_told_how_a_function_failed(tiny: Tiny, event: str | None,
     told = json.loads(answer["Payload"])
     assert (told["errorType"], told["errorMessage"]) == (kind, said.format(id=told["requestId"]))
     assert told["requestId"] == answer["ResponseMetadata"]["RequestId"]
-    assert (result(tiny, "who")["pid"] == before) == (kind != "Runtime.ExitError")
+    survived = kind != "Runtime.ExitError"
+    assert (result(tiny, "who")["pid"] == before) == survived
+    logged = "Traceback" if survived else f"{told['errorMessage']} (tiny-dev-fail)\n"
+    assert logged in tiny.server.log()
     assert len(workers(tiny)) <= 2
 
 
@@ -204,6 +207,15 @@ def test_six_megabytes_pass_both_ways(tmp_path: Path) -> None:
     with served(tmp_path, echo, env={"LOCALAWS_WORKERS": "1"}) as other:
         assert len(result(other, "echo", "x" * (6 * 1024 * 1024 - 2))) == 6 * 1024 * 1024 - 2
         assert result(other, "echo", "ünï 💥 \ud800") == "ünï 💥 \ud800"
+
+
+def test_the_projects_own_app_runs_in_workers() -> None:
+    env = {"LOCALAWS_WORKERS": "2"}
+    with server.running_server(env=env) as running, connect(running.url) as one, connect(running.url) as other:
+        one.send('{"action": "joinchannel", "channel": "c"}')
+        assert json.loads(one.recv(timeout=20))["channel"] == "c"
+        other.send('{"action": "sendmessage", "channel": "c", "message": "hello"}')
+        assert one.recv(timeout=20) == "hello"
 
 
 def test_workers_start_side_by_side_and_none_before_it_is_needed(tmp_path: Path) -> None:
