@@ -12,14 +12,20 @@ A map of the package:
     management    the @connections API over HTTP
     signatures    whether requests to it and to Lambda are signed by a key that this server knows
     throttle      token buckets: requests and connections a second
+    deliveries    a post on its way to its client
     events        the events that API Gateway hands to Lambda
     invoke        Lambda's Invoke API over HTTP, asynchronous invocations and their retries
     functions     the app's functions, invoked as Lambda invokes them
+    workers       or in processes of their own (_worker_child), one event at a time
+    kills         which of their requests is an invocation's last
     pages         everything else over HTTP: the app's own routes, the welcome page
     dynamodb      the store, a child process (_store_child), and the table in it
+    store_proxy   what stands before the store when faults are wanted; batches cuts its batches in two
     environment   what AWS SDKs in this process read, so that nothing leaves the machine
     settings      LOCALAWS_* and PERSIST -> one frozen Settings
     limits        the numbers AWS publishes
+    faults        what goes wrong on purpose: the plan, its dice, the ledger
+    control       the HTTP control of faults
     errors        what can go wrong at start, said in one line
     reload        which files restart the server when they change
     lifeline      a process of ours ends with its parent

@@ -17,9 +17,12 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from localaws import events, frames, invoke, management
 from localaws.connections import GOING_AWAY, BufferFull, Connection
+from localaws.control import Control
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
+from localaws.faults import Faults
 from localaws.functions import FunctionError, Functions
 from localaws.invoke import Invocations
+from localaws.kills import Kills
 from localaws.limits import CLOSE_GOING_AWAY, URL_CHARACTERS
 from localaws.management import Management
 from localaws.pages import Pages
@@ -35,9 +38,20 @@ class Gateway:
     """Holds the connections of one WebSocket API with one stage."""
 
     def __init__(
-        self, functions: Functions, pages: Pages, settings: Settings, stage: str, signatures: Signatures
+        self,
+        functions: Functions,
+        pages: Pages,
+        settings: Settings,
+        stage: str,
+        *,
+        signatures: Signatures,
+        faults: Faults,
+        kills: Kills,
     ) -> None:
         self._functions = functions
+        self._faults = faults
+        self._kills = kills
+        self._control = None if settings.faults is None else Control(faults, self._thaw)
         self._invocations = Invocations(functions, signatures)
         self._pages = pages
         self._settings = settings
@@ -51,17 +65,19 @@ class Gateway:
         self._connects = TokenBucket(settings.connect_rate, settings.connect_rate)
         self._requests = TokenBucket(settings.request_rate, settings.request_burst)
         self._connections: dict[str, Connection] = {}
-        self._management = Management(self._connections, signatures, self._requests)
+        self._management = Management(self._connections, signatures, self._requests, faults)
         self._sockets: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request."""
+        if self._control is not None and (answer := await self._control.respond(request)) is not None:
+            return answer
         if "websocket" in ",".join(request.headers.getall(hdrs.UPGRADE, ())).lower():
             return await self._upgrade(request)
         connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
         if connection_id is not None:
-            return await self._management.respond(request, connection_id)
+            return await self._kills.carry_out(request, lambda: self._management.respond(request, connection_id))
         function_name = invoke.function_name(request.rel_url.raw_path)
         if function_name is not None:
             return await self._invocations.respond(request, function_name)
@@ -165,6 +181,7 @@ class Gateway:
         request.protocol.set_parser(connection)  # type: ignore[arg-type]
         if self._stopping:
             connection.close(CLOSE_GOING_AWAY, GOING_AWAY)
+        self._strike_socket(connection)
         in_flight = asyncio.Semaphore(self._frames_at_once)
         invocations: set[asyncio.Task[None]] = set()
         while texts := await connection.read():
@@ -185,6 +202,11 @@ class Gateway:
             return
         if self._frame_delay_s[1]:
             await asyncio.sleep(self._random.uniform(*self._frame_delay_s))
+        for strike in self._faults.strike("frame", connection.identity.connection_id, text):
+            if strike.do == "fail":
+                self._tell(connection, _notice("Internal server error", event))
+                return
+            await asyncio.sleep(strike.wait_s or 0)
         if not self._functions.has(MESSAGE):
             self._tell(connection, _notice("Forbidden", event))
             return
@@ -196,10 +218,26 @@ class Gateway:
             self._tell(connection, _notice("Internal server error", event))
 
     async def _disconnect(self, connection: Connection) -> None:
+        if self._faults.strike("disconnect", connection.identity.connection_id):
+            return
         if self._functions.has(DISCONNECT) and connection.closed is not None:
             closed = connection.closed
             with contextlib.suppress(FunctionError):
                 await self._functions.invoke(events.disconnect(connection.identity, closed.code, closed.reason))
+
+    def _strike_socket(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        for strike in self._faults.strike("socket", connection.identity.connection_id):
+            if strike.do == "cut":
+                loop.call_later(strike.wait_s or 0, connection.cut)
+                continue
+            connection.freeze()
+            if strike.wait_s is not None:
+                loop.call_later(strike.wait_s, connection.thaw)
+
+    def _thaw(self) -> None:
+        for connection in self._connections.values():
+            connection.thaw()
 
     def _tell(self, connection: Connection, notice: dict[str, str]) -> None:
         if connection.closed is None:

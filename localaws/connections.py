@@ -43,6 +43,9 @@ class Connection:
         self._active_at = self._loop.time()
         self._ends_at = self._active_at + life_s
         self._ending = False
+        self._frozen = False
+        self._held = bytearray()
+        """What would have been written meanwhile."""
         self._timer = self._loop.call_later(min(idle_s, life_s), self._expire)
 
     @property
@@ -52,7 +55,7 @@ class Connection:
 
     def post(self, text: bytes) -> None:
         """Send a text, unless closed. Raises BufferFull if more than OUTGOING_BUFFER_BYTES would wait."""
-        if self._transport.get_write_buffer_size() + len(text) > OUTGOING_BUFFER_BYTES:
+        if self._buffered() + len(text) > OUTGOING_BUFFER_BYTES:
             raise BufferFull
         self._touch()
         self._frames.send(text)
@@ -63,10 +66,29 @@ class Connection:
         self._frames.close(code, reason)
         self._flush()
 
+    def freeze(self) -> None:
+        """Read and write nothing more, as if the client's machine slept, until `thaw`."""
+        self._frozen = True
+        self._transport.pause_reading()
+
+    def thaw(self) -> None:
+        """Go on where `freeze` stopped. Repeats do nothing."""
+        self._frozen = False
+        if self._held:
+            self._transport.write(bytes(self._held))
+            self._held.clear()
+        if self._reader is not None:
+            self._transport.resume_reading()
+
+    def cut(self) -> None:
+        """End the TCP connection without a close frame."""
+        self._transport.abort()
+
     async def read(self) -> list[str]:
         """The texts that have come since the last call, at least one; none at the end, and `closed` is set then."""
         if not self._received and not self._lost:
-            self._transport.resume_reading()
+            if not self._frozen:
+                self._transport.resume_reading()
             self._reader = self._loop.create_future()
             await self._reader
             self._reader = None
@@ -77,7 +99,7 @@ class Connection:
         """Take what the client has sent. The answer says to aiohttp that all of it was taken, and more may come."""
         texts = self._frames.receive(data)
         self._flush()
-        if self._transport.get_write_buffer_size() > 2 * OUTGOING_BUFFER_BYTES:
+        if self._buffered() > 2 * OUTGOING_BUFFER_BYTES:
             # Posts alone never fill it so far: pongs do. A close frame would only wait behind them.
             self.close(CLOSE_POLICY, "Pings come, and their pongs are not read")
             self._transport.abort()
@@ -100,13 +122,18 @@ class Connection:
         elif not self._reader.done():
             self._reader.set_result(None)
 
+    def _buffered(self) -> int:
+        return len(self._held) + self._transport.get_write_buffer_size()
+
     def _touch(self) -> None:
         self.last_active_at = now_ms()
         self._active_at = self._loop.time()
 
     def _flush(self) -> None:
         for data in self._frames.to_send():
-            if data:
+            if self._frozen:
+                self._held += data  # an end among it comes by itself, CLOSE_S after the close frame
+            elif data:
                 self._transport.write(data)
             else:
                 self._transport.write_eof()

@@ -12,14 +12,20 @@ from collections.abc import Mapping, MutableMapping
 
 from localaws.errors import StartupError
 
+NOBODY = "local"
+"""Access key and secret of dummy credentials."""
+
 STORE = "AWS_ENDPOINT_URL_DYNAMODB"
 
 Environ = MutableMapping[str, str]
 
 # https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
 _IDENTITY = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
-_NOBODY = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+_NOBODYS = {"AWS_ACCESS_KEY_ID": NOBODY, "AWS_SECRET_ACCESS_KEY": NOBODY}
 _DETOURS = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT")
+
+# What makes a process the server: a worker's app is to believe that it is on Lambda.
+_SERVERS = ("AWS_CHALICE_CLI_MODE", "CHALICE_WORKER")
 
 
 def use_own_store(environ: Environ, endpoint: str) -> None:
@@ -48,21 +54,45 @@ def use_gateway(environ: Environ, http: str, stage: str) -> None:
         environ[name] = ",".join(filter(None, (environ.get(name), "127.0.0.1", "localhost")))
 
 
-def secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """Whose signatures the gateway takes: the secret of the access key in use. Raises StartupError if it has none."""
+def has_own_keys(environ: Mapping[str, str]) -> bool:
+    """Whether the app signs with keys of the user's, which only a store that is given may check."""
+    return STORE in environ and environ.get("AWS_ACCESS_KEY_ID", NOBODY) != NOBODY
+
+
+def worker_environment(environ: Mapping[str, str], number: int, packages: str) -> tuple[str, dict[str, str]]:
+    """The access key of a worker, and the environment of its process, which finds this package in `packages`.
+
+    Where nobody's credentials are in use each worker has a key of its own (local-1, local-2, …), by which its requests
+    are known. Own credentials of the user's are not to be told apart.
+    """
+    theirs = {name: value for name, value in environ.items() if name not in _SERVERS}
+    theirs["AWS_ACCESS_KEY_ID"] = _worker_key(environ, number)
+    theirs["PYTHONPATH"] = os.pathsep.join(filter(None, (environ.get("PYTHONPATH"), packages)))
+    return theirs["AWS_ACCESS_KEY_ID"], theirs
+
+
+def secrets(environ: Mapping[str, str], workers: int = 0) -> dict[str, str]:
+    """Whose signatures the gateway takes: the secret of the access key in use, and of the workers' own keys.
+
+    Raises StartupError if there is none.
+    """
     key, secret = environ["AWS_ACCESS_KEY_ID"], environ.get("AWS_SECRET_ACCESS_KEY")
     if not secret:
         raise StartupError("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY: set both, or neither.")
-    return {key: secret}
+    return dict.fromkeys((key, *(_worker_key(environ, number + 1) for number in range(workers))), secret)
 
 
 def uses_nobodys_credentials(environ: Mapping[str, str]) -> bool:
     """Whether the credentials are the dummies, which are no secret."""
-    return _NOBODY.items() <= environ.items()
+    return _NOBODYS.items() <= environ.items()
+
+
+def _worker_key(environ: Mapping[str, str], number: int) -> str:
+    return environ["AWS_ACCESS_KEY_ID"] if has_own_keys(environ) else f"{NOBODY}-{number}"
 
 
 def _use_nobodys_credentials(environ: Environ) -> None:
     for name in _IDENTITY:
         environ.pop(name, None)
     environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
-    environ.update(_NOBODY)
+    environ.update(_NOBODYS)

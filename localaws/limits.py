@@ -20,6 +20,9 @@ REQUESTS_AT_ONCE = 5_000
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
 SIGNATURE_WINDOW_S = 5 * 60
 
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
+STORE_REQUEST_BYTES = 16 * 1024 * 1024
+
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 SYNCHRONOUS_PAYLOAD_BYTES = 6 * 1024 * 1024
 ASYNCHRONOUS_PAYLOAD_BYTES = 1024 * 1024

@@ -15,6 +15,8 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from localaws.connections import BufferFull, Connection
+from localaws.deliveries import deliver
+from localaws.faults import Faults
 from localaws.limits import CLOSE_NORMAL, MESSAGE_BYTES
 from localaws.signatures import CONNECTIONS, Refused, Signatures
 from localaws.throttle import TokenBucket
@@ -32,10 +34,13 @@ def connection_id(path: str, stage: str) -> str | None:
 class Management:
     """Answers for the open connections, which it looks up and does not keep."""
 
-    def __init__(self, connections: Mapping[str, Connection], signatures: Signatures, requests: TokenBucket) -> None:
+    def __init__(
+        self, connections: Mapping[str, Connection], signatures: Signatures, requests: TokenBucket, faults: Faults
+    ) -> None:
         self._connections = connections
         self._signatures = signatures
         self._requests = requests
+        self._faults = faults
 
     async def respond(self, request: web.Request, connection_id: str) -> web.Response:
         """Answer a request about the connection of that id."""
@@ -60,19 +65,23 @@ class Management:
         connection = self._connections.get(connection_id)
         if connection is None or connection.closed is not None:
             return _error(410, "GoneException")
-        return _METHODS[method](connection, body)
+        return _METHODS[method](connection, body, self._faults)
 
 
-def _post(connection: Connection, body: bytes) -> web.Response:
+def _post(connection: Connection, body: bytes, faults: Faults) -> web.Response:
     try:
         # What is no UTF-8 is replaced, not refused.
-        connection.post(body.decode(errors="replace").encode())
+        fault = deliver(connection, body.decode(errors="replace"), faults)
     except BufferFull:
         return _limit_exceeded("The client's buffer is full.")
+    if fault == "throttle":
+        return _limit_exceeded("Too Many Requests")
+    if fault in {"fail", "forget"}:
+        return _error(500, "InternalServerErrorException", "Internal server error")
     return web.Response()
 
 
-def _get(connection: Connection, _body: bytes) -> web.Response:
+def _get(connection: Connection, _body: bytes, _faults: Faults) -> web.Response:
     identity = connection.identity
     agent = {} if identity.user_agent is None else {"userAgent": identity.user_agent}
     return web.json_response(
@@ -84,7 +93,7 @@ def _get(connection: Connection, _body: bytes) -> web.Response:
     )
 
 
-def _delete(connection: Connection, _body: bytes) -> web.Response:
+def _delete(connection: Connection, _body: bytes, _faults: Faults) -> web.Response:
     connection.close(CLOSE_NORMAL)
     return web.Response(status=204)
 

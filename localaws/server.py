@@ -23,14 +23,18 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from localaws import dynamodb, environment, lifeline
+from localaws import control, dynamodb, environment, lifeline
 from localaws.apigateway import Gateway
 from localaws.errors import StartupError, fail
-from localaws.functions import Functions, Threads
+from localaws.faults import Faults, Plan, PlanError
+from localaws.functions import Functions, InThreads, Threads, keep_here
+from localaws.kills import Kills
 from localaws.limits import HTTP_PAYLOAD_BYTES
 from localaws.pages import Pages
 from localaws.settings import Settings
 from localaws.signatures import Signatures
+from localaws.store_proxy import StoreProxy
+from localaws.workers import Workers
 
 if TYPE_CHECKING:
     from chalice.app import Chalice
@@ -58,21 +62,35 @@ class LocalServer:
         project = Path(config.project_dir)
         self._settings = settings = Settings.from_environ(os.environ, project)
         _raise_file_limit()
+        self._faults = _faults(settings)
+        self._kills = Kills()
         self._listener = _listen(host, port)
+        if not _is_loopback(self._listener):
+            _warn_of_others(host, settings)
         self._address = _address(self._listener)
         self._stage = config.api_gateway_stage
         self._store: dynamodb.Store | None = None
+        self._proxy: StoreProxy | None = None
         environment.use_gateway(os.environ, f"http://{self._address}", self._stage)
-        # chalice would make https://{apiId}.execute-api… of each event; the default session must stay here, too.
-        app.websocket_api._endpoint = os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"]
         logging.getLogger("aiohttp.server").addFilter(_is_news)
-        logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it tells where it found the dummies
+        keep_here(app)
         table = self._open_store(settings, project)
-        signatures = Signatures(environment.secrets(os.environ), checked=settings.signatures)
+        signatures = Signatures(environment.secrets(os.environ, settings.workers), checked=settings.signatures)
         threads = Threads(settings.threads)
-        functions = Functions(app, config, threads)
+        self._workers: Workers | None = None
+        if settings.workers:
+            self._workers = Workers(settings.workers, config.chalice_stage, self._faults, self._kills)
+        functions = Functions(app, config, self._workers or InThreads(threads))
         self._greeting = self._greet(config.app_name, table, functions.pure, settings)
-        self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage, signatures)
+        self._gateway = Gateway(
+            functions,
+            Pages(app, config, threads),
+            settings,
+            self._stage,
+            signatures=signatures,
+            faults=self._faults,
+            kills=self._kills,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_wanted = threading.Event()
         self._stopped = threading.Event()
@@ -83,6 +101,8 @@ class LocalServer:
         try:
             asyncio.run(self._serve())
         finally:
+            if self._workers is not None:
+                self._workers.close()
             if self._store is not None:
                 self._store.close()
             self._stopped.set()
@@ -105,6 +125,8 @@ class LocalServer:
                 self._loop.add_signal_handler(number, self._stop.set)
         application = web.Application(client_max_size=HTTP_PAYLOAD_BYTES)
         application.router.add_route("*", "/{path:(?s:.*)}", self._gateway.handle)  # s: a path may hold %0A
+        if self._proxy is not None:
+            await self._proxy.start()
         runner = web.AppRunner(
             application, access_log=None, shutdown_timeout=0.1, keepalive_timeout=self._settings.request_s
         )
@@ -116,6 +138,8 @@ class LocalServer:
         await site.stop()
         await self._gateway.stop(CLOSING_S)
         await runner.cleanup()
+        if self._proxy is not None:
+            await self._proxy.stop()
 
     def _at_exit(self) -> None:
         # The worker's main thread ends at Ctrl-C, with this server in another thread; chalice's parent process sends it
@@ -124,7 +148,7 @@ class LocalServer:
         self.shutdown()
 
     def _open_store(self, settings: Settings, project: Path) -> str:
-        """Have a store, and the table in it. Says where it is."""
+        """Have a store, the table in it and, where faults are wanted, a proxy before it. Says where the store is."""
         if environment.STORE in os.environ:
             environment.use_given_store(os.environ)
             place = f"{os.environ[environment.STORE]} (from {environment.STORE})"
@@ -133,21 +157,29 @@ class LocalServer:
             environment.use_own_store(os.environ, self._store.endpoint)
             kept = f"kept in {settings.persist}" if settings.persist else "in memory, PERSIST=folder keeps it"
             place = f"{self._store.endpoint} ({kept})"
+        store = os.environ[environment.STORE]
+        if settings.faults is not None:
+            self._proxy = StoreProxy(store, self._faults, self._kills)
+            os.environ[environment.STORE] = self._proxy.endpoint
         table_name = os.environ.get("TABLE_NAME")
         if not table_name:
             return f"none, for TABLE_NAME is not set; store at {place}"
         definition = dynamodb.load_definition(project / ".chalice" / "resources.json")
-        dynamodb.create_table(dynamodb.connect(os.environ[environment.STORE]), definition, table_name)
+        dynamodb.create_table(dynamodb.connect(store), definition, table_name)
         return f"{table_name} at {place}"
 
     def _greet(self, app_name: str, table: str, functions: Sequence[str], settings: Settings) -> str:
+        faults = f"http://{self._address}{control.PATH} (seed {self._faults.seed})"
         invoked = f"{', '.join(functions)} (boto3, aws lambda invoke --endpoint-url http://{self._address})"
         return (
             f"\n{app_name} is served here:\n\n"
             f"  browser    http://{self._address}/\n"
             f"  WebSocket  ws://{self._address}/  and  ws://{self._address}/{self._stage}\n"
             f"  table      {table}\n"
-            f"  keys       {_keys(settings)}\n" + (f"  functions  {invoked}\n" if functions else "") + "\n"
+            f"  keys       {_keys(settings)}\n"
+            + (f"  functions  {invoked}\n" if functions else "")
+            + (f"  faults     {faults}\n" if settings.faults is not None else "")
+            + "\n"
             "Ctrl-C stops.\n"
         )
 
@@ -176,12 +208,35 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {reason}.\n"
             f"Choose another port with `PORT=9000 make run` or `chalice local --port 9000`."
         ) from error
-    if not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
-        print(  # noqa: T201  the user reads it
-            f"localaws: {host} is reachable from other machines, and its keys are no secret.",
-            file=sys.stderr,
-        )
     return listener
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def _warn_of_others(host: str, settings: Settings) -> None:
+    if settings.faults is not None:
+        raise StartupError(
+            f"LOCALAWS_FAULTS is for this machine alone, and {host} is reachable from others: "
+            "listen on 127.0.0.1, or start without it."
+        )
+    print(  # noqa: T201  the user reads it
+        f"localaws: {host} is reachable from other machines, and its keys are no secret.",
+        file=sys.stderr,
+    )
+
+
+def _faults(settings: Settings) -> Faults:
+    try:
+        return Faults(
+            settings.faults or Plan(),
+            default_seed=settings.seed,
+            workers=settings.workers > 0,
+            told_apart=not environment.has_own_keys(os.environ),
+        )
+    except PlanError as error:
+        raise StartupError(f"LOCALAWS_FAULTS: {error}") from None
 
 
 def _address(listener: socket.socket) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from localaws.errors import StartupError
+from localaws.faults import Plan
 from localaws.settings import Settings
 
 PROJECT = Path("project")
@@ -28,6 +29,8 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         connect_rate=500,
         integration_s=29,
         persist=None,
+        faults=None,
+        workers=0,
     )
 
 
@@ -46,6 +49,8 @@ def test_every_setting_is_read() -> None:
         "LOCALAWS_CONNECT_RATE": "50",
         "LOCALAWS_INTEGRATION_MS": "1500",
         "PERSIST": "kept",
+        "LOCALAWS_FAULTS": '{"seed": 7}',
+        "LOCALAWS_WORKERS": "4",
     }
     assert Settings.from_environ(environ, PROJECT) == Settings(
         threads=8,
@@ -61,6 +66,8 @@ def test_every_setting_is_read() -> None:
         connect_rate=50,
         integration_s=1.5,
         persist=PROJECT / "kept",
+        faults=Plan(seed=7),
+        workers=4,
     )
 
 
@@ -96,6 +103,7 @@ def test_a_folder_outside_the_project_may_keep_the_table(tmp_path: Path) -> None
         ("LOCALAWS_REQUEST_BURST", "0", "a whole number from 1 to 1000000"),
         ("LOCALAWS_CONNECT_RATE", "-1", "a whole number from 0 to 1000000"),
         ("LOCALAWS_INTEGRATION_MS", "29001", "a whole number from 0 to 29000"),
+        ("LOCALAWS_WORKERS", "-1", "a whole number from 0 to 1000"),
         ("LOCALAWS_FRAME_DELAY_MS", "80-0", "milliseconds like 50 or 0-80"),
         ("LOCALAWS_FRAME_DELAY_MS", "-5", "milliseconds like 50 or 0-80"),
         ("LOCALAWS_FRAME_DELAY_MS", "nan", "milliseconds like 50 or 0-80"),
@@ -108,3 +116,12 @@ def test_a_wrong_value_is_named_with_what_was_expected_and_what_came(name: str, 
         Settings.from_environ({name: text}, PROJECT)
     assert str(error.value).startswith(f"{name} takes {expected}")
     assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("7", "the plan is a JSON object, not 7."), ("{", "a plan is JSON like")]
+)
+def test_faults_that_are_no_plan_are_named(text: str, expected: str) -> None:
+    with pytest.raises(StartupError) as error:
+        Settings.from_environ({"LOCALAWS_FAULTS": text}, PROJECT)
+    assert str(error.value).startswith(f"LOCALAWS_FAULTS: {expected}")
