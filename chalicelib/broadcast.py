@@ -12,7 +12,6 @@ post hangs is replaced. So one bad receiver costs the others nothing.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
@@ -26,12 +25,13 @@ from heapq import heappop, heappush
 from itertools import chain, count
 from typing import NamedTuple, TypeAlias
 
+from . import logs
 from .clock import Clock
 from .errors import ConnectionGone, NotWritten, PostError, PostFailed, Throttled, UpstreamError
 from .model import ConnectionId
 from .pacing import Pacer
 
-log = logging.getLogger("channels.broadcast")
+log = logs.logger("channels.broadcast")
 
 YOUNG_MS = 60_000
 """Until a member is this old, a 410 may mean that its $connect has not returned yet (API Gateway's integration timeout

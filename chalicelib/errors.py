@@ -346,16 +346,19 @@ _SHOWN_TO_CLIENTS = {
 }
 
 
-def to_frame(error: Exception, request_id: str | None = None) -> dict[str, Any]:
+def to_frame(error: Exception, frame_id: str | None = None, request_id: str = "") -> dict[str, Any]:
     """The error frame for `error`: `{"type": "error", "code": …, "message": …}`, with the client's own `id` where it
     gave one.
 
-    Only a `ClientError` speaks for itself. Of every other exception the client learns its code and a fixed sentence.
+    Only a `ClientError` speaks for itself. Of every other exception the client learns its code, a fixed sentence and,
+    as `requestId`, by which name the log's line says more: the one that API Gateway's own error frames have.
     """
     code = error.code if isinstance(error, ChannelsError) else "internal"
     message = str(error) if isinstance(error, ClientError) else _SHOWN_TO_CLIENTS[code]
     frame = {"type": "error", "code": code, "message": message}
-    return frame if request_id is None else {**frame, "id": request_id}
+    if request_id and not isinstance(error, ClientError):
+        frame["requestId"] = request_id
+    return frame if frame_id is None else {**frame, "id": frame_id}
 
 
 def shown(value: str) -> str:

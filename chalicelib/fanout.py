@@ -11,7 +11,6 @@ Knows neither what an event looks like (publishing.py) nor how a post is sent (b
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -19,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeAlias
 
-from . import rendezvous
+from . import logs, rendezvous
 from .broadcast import Broadcast, Delivery, Result
 from .budget import Budget
 from .clock import Clock
@@ -30,7 +29,7 @@ from .ranges import cut, position_of
 from .settings import Settings
 from .table import Table
 
-log = logging.getLogger("channels.fanout")
+log = logs.logger("channels.fanout")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,10 +48,16 @@ def test_the_clients_own_id_comes_back() -> None:
         (errors.PartlyDelivered("Query", "secret"), "partly_delivered"),
     ],
 )
-def test_of_other_errors_a_client_learns_the_code_and_nothing_else(error: Exception, code: str) -> None:
-    frame = to_frame(error)
+def test_of_other_errors_a_client_learns_the_code_and_the_request_and_no_more(error: Exception, code: str) -> None:
+    frame = to_frame(error, "7", "SOqIDEacoAMFaHQ=")
     assert frame["code"] == code
     assert "secret" not in frame["message"].lower()
+    assert (frame["id"], frame["requestId"]) == ("7", "SOqIDEacoAMFaHQ=")
+
+
+def test_where_the_log_says_nothing_a_frame_names_no_request() -> None:
+    assert "requestId" not in to_frame(errors.TooDeep(), "7", "SOqIDEacoAMFaHQ=")
+    assert "requestId" not in to_frame(RuntimeError(), "7")
 
 
 @pytest.mark.parametrize(
