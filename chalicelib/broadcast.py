@@ -123,6 +123,11 @@ class Result:
         self.handed_on += other.handed_on
         self.interrupted = self.interrupted or other.interrupted
 
+    @property
+    def may_have_reached_some(self) -> bool:
+        """Whether anyone has the message, or might have it."""
+        return self.delivered + self.failed + self.handed_on > 0
+
     def counts(self) -> dict[str, int]:
         """The counts by their names."""
         return {
