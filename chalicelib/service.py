@@ -24,6 +24,8 @@ from .errors import (
     NotAllowed,
     NotJoined,
     OverLimit,
+    PartlyDelivered,
+    StoreError,
     Superseded,
     TokenExpired,
     TooManyChannels,
@@ -278,7 +280,12 @@ class Service:
             raise UnknownAction("action", name, known)
         wants_ack = frame.flag("ack")
         call = _Call(self, frame, sender, budget)
-        ACTIONS[name](call)
+        try:
+            ACTIONS[name](call)
+        except StoreError as error:
+            if call.result.may_have_reached_some:
+                raise PartlyDelivered(f"The action {name!r}", str(error)) from error
+            raise
         if wants_ack:
             self._acknowledge(call.result, frame, sender)
 
