@@ -85,6 +85,7 @@ def seen(item: Item | None, now_s: int) -> Any:
 
 
 def visible(rows: Rows) -> dict[Key, Any]:
+    """What others can see of a table."""
     return {key: item for key in rows if (item := seen(rows[key], 0))}
 
 
@@ -130,7 +131,7 @@ def undisturbed(operation: Operation, lines: Lines) -> Undisturbed:
         return Undisturbed(operation, before, done, deployment.probe(CHANNELS))
 
 
-def assert_told(deployment: Deployment, meant: Undisturbed, failed: Run, at: int) -> None:
+def assert_told(meant: Undisturbed, failed: Run, at: int) -> None:
     """Whom it concerns is told, by a code that says whether a repeat is safe, and the log says why."""
     operation, request = meant.operation, meant.run.requests[at]
     if failed.told == meant.run.told:
@@ -190,11 +191,12 @@ def test_a_failure_is_told_and_seen_by_nobody_else_and_a_repeat_heals_it(operati
                     deployment.store.recover()
                     deployment.store.after_each = lambda: None
                     if fault.is_noticed(lasting=lasting):
-                        assert_told(deployment, meant, failed, at)
+                        assert_told(meant, failed, at)
                         assert_healed(deployment, meant, failed)
                     else:
                         assert (failed.told, failed.heard) == (meant.run.told, meant.run.heard)
                         assert not failed.complaints
+                        assert visible(failed.rows) == visible(meant.run.rows)
                         assert deployment.probe(CHANNELS) == meant.members
 
 
