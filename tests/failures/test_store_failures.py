@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from chalicelib.table import EXPIRY_SECONDS
 from tests.fakes import NOW
 from tests.fuzz.store import Item, Key
 
-from .deployment import OK, Deployment, Lines, Told, kind_of, one_deployment
+from .deployment import OK, SENDER, Deployment, Lines, Told, kind_of, one_deployment
 from .operations import CHANNELS, DISCONNECTS, FRAMES, PUBLISHES, Operation
 from .store import BATCH, FAULTS, Fault
 
@@ -198,6 +199,25 @@ def test_a_failure_is_told_and_seen_by_nobody_else_and_a_repeat_heals_it(operati
                         assert not failed.complaints
                         assert visible(failed.rows) == visible(meant.run.rows)
                         assert deployment.probe(CHANNELS) == meant.members
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_leave_that_failed_and_was_repeated_still_wins_over_the_join_that_it_overtook(
+    fault: Fault, lines: Lines
+) -> None:
+    leave, join = {"action": "leavechannel", "channel": "news"}, {"action": "joinchannel", "channel": "news"}
+    for at, lasting in product(range(2), (False, True)):
+        with one_deployment(lines) as deployment:
+            deployment.enter(SENDER)
+            joined_at = deployment.clock.now
+            deployment.store.fail(fault, at, lasting=lasting)
+            deployment.send(SENDER, leave)
+            deployment.store.recover()
+            assert deployment.send(SENDER, leave).outcome == OK
+            assert deployment.send(SENDER, join, at=joined_at).outcome == "superseded"
+            assert deployment.probe(["news"]).total() == 0
+            assert deployment.send(SENDER, join).outcome == OK
+            assert deployment.probe(["news"]) == Counter({(SENDER, "probe of news"): 1})
 
 
 @contextmanager
