@@ -12,7 +12,6 @@ post hangs is replaced. So one bad receiver costs the others nothing.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import random
@@ -26,12 +25,13 @@ from heapq import heappop, heappush
 from itertools import chain, count
 from typing import NamedTuple, TypeAlias
 
+from . import logs
 from .clock import Clock
 from .errors import ConnectionGone, NotWritten, PostError, PostFailed, Throttled, UpstreamError
 from .model import ConnectionId
 from .pacing import Pacer
 
-log = logging.getLogger("channels.broadcast")
+log = logs.logger("channels.broadcast")
 
 YOUNG_MS = 60_000
 """Until a member is this old, a 410 may mean that its $connect has not returned yet (API Gateway's integration timeout
@@ -122,6 +122,11 @@ class Result:
         self.failed += other.failed
         self.handed_on += other.handed_on
         self.interrupted = self.interrupted or other.interrupted
+
+    @property
+    def may_have_reached_some(self) -> bool:
+        """Whether anyone has the message, or might have it."""
+        return self.delivered + self.failed + self.handed_on > 0
 
     def counts(self) -> dict[str, int]:
         """The counts by their names."""

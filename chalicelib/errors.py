@@ -339,23 +339,26 @@ class PostFailed(PostError):
 _SHOWN_TO_CLIENTS = {
     "internal": "The server failed; its log says why. Try again later.",
     "misconfigured": "The server is not configured; its log says what is missing.",
-    "unavailable": "The server could not reach its store; nothing was sent. Try again in a moment.",
+    "unavailable": "The server could not reach a service that it needs; nothing was sent. Try again in a moment.",
     "partly_delivered": (
         "The server could not finish sending; some members have the message, and a repeat would reach them twice."
     ),
 }
 
 
-def to_frame(error: Exception, request_id: str | None = None) -> dict[str, Any]:
+def to_frame(error: Exception, frame_id: str | None = None, request_id: str = "") -> dict[str, Any]:
     """The error frame for `error`: `{"type": "error", "code": …, "message": …}`, with the client's own `id` where it
     gave one.
 
-    Only a `ClientError` speaks for itself. Of every other exception the client learns its code and a fixed sentence.
+    Only a `ClientError` speaks for itself. Of every other exception the client learns its code, a fixed sentence and,
+    as `requestId`, by which name the log's line says more: the one that API Gateway's own error frames have.
     """
     code = error.code if isinstance(error, ChannelsError) else "internal"
     message = str(error) if isinstance(error, ClientError) else _SHOWN_TO_CLIENTS[code]
     frame = {"type": "error", "code": code, "message": message}
-    return frame if request_id is None else {**frame, "id": request_id}
+    if request_id and not isinstance(error, ClientError):
+        frame["requestId"] = request_id
+    return frame if frame_id is None else {**frame, "id": frame_id}
 
 
 def shown(value: str) -> str:

@@ -11,7 +11,6 @@ Knows neither what an event looks like (publishing.py) nor how a post is sent (b
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -19,18 +18,18 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeAlias
 
-from . import rendezvous
+from . import logs, rendezvous
 from .broadcast import Broadcast, Delivery, Result
 from .budget import Budget
 from .clock import Clock
 from .dialects import Encoded
-from .errors import AlreadySent, NotHandedOn, PartlyDelivered
+from .errors import AlreadySent, NotHandedOn, PartlyDelivered, StoreError
 from .model import ConnectionId, KeyRange, Member, Message, Page, Position
 from .ranges import cut, position_of
 from .settings import Settings
 from .table import Table
 
-log = logging.getLogger("channels.fanout")
+log = logs.logger("channels.fanout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +98,16 @@ class Fanout:
         counts = " ".join(f"{name}={number}" for name, number in result.counts().items())
         log.info("published message=%a connection=%s %s", sending.id, sending.message.sender, counts)
         if result.interrupted is not None:
+            if isinstance(result.interrupted, StoreError) and not result.may_have_reached_some:
+                raise result.interrupted
             raise PartlyDelivered("Broadcast", str(result.interrupted)) from result.interrupted
         return result
 
     def _share(self, sending: Sending, read: Position, handed_on: list[KeyRange]) -> Sending:
-        """This invocation's part of the sending, once others have been handed theirs, the last part first."""
+        """This invocation's part of the sending, once others have been handed theirs, the last part first.
+
+        Raises PartlyDelivered where it cannot be told who is to send a part.
+        """
         rate = self.settings.broadcast_rate
         parts = math.ceil(rate / self.settings.invocation_rate)
         if sending.rate is not None or parts == 1 or self.settings.publish_function is None:
@@ -116,8 +120,11 @@ class Fanout:
             except NotHandedOn as error:
                 log.warning("not handed on, sent from here message=%a cause=%s", sending.id, error)
                 # It may have been handed on, and only the answer lost. Who claims the range first sends to it.
-                if self.table.claim(sending.id, ranges[-1].after):
-                    break
+                try:
+                    if self.table.claim(sending.id, ranges[-1].after):
+                        break
+                except StoreError as failure:
+                    raise PartlyDelivered("Broadcast", str(failure)) from failure
             handed_on.append(ranges.pop())
         return replace(sending, within=KeyRange(sending.within.after, ranges[-1].up_to))
 

@@ -5,11 +5,9 @@ Puts the parts together: once for each Settings, and kept between the invocation
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from types import MappingProxyType
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalice.app import WebsocketAPI
 
-from . import events, publishing, store
+from . import events, logs, publishing, store
 from .actions import ACTIONS
 from .auth import Gate
 from .broadcast import REPLACED_MOST, Broadcast, Result
@@ -45,7 +43,7 @@ from .transport import ENDPOINT_VARIABLE, closer, poster
 if TYPE_CHECKING:
     from .tokens import Verifier
 
-log = logging.getLogger("channels")
+log = logs.logger("channels")
 
 _assembling = threading.Lock()
 
@@ -60,35 +58,39 @@ def connect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[st
     """Answers $connect: 200 once the connection is recorded; 401 or 403 to whom is not let in, 500 where that cannot be
     told or recorded, each of which refuses the handshake.
     """
-    try:
-        subprotocol = _service(websocket_api).connect(events.connect(event))
-    except HandshakeRefused as error:
-        log.warning("connect refused connection=%s status=%d cause=%s", _connection_id(event), error.status, error)
-        return {"statusCode": error.status}
-    except ChannelsError as error:
-        log.error("connect refused connection=%s cause=%s", _connection_id(event), error)
-        return UNAVAILABLE
+    with logs.request(_request_id(event)):
+        try:
+            subprotocol = _service(websocket_api).connect(events.connect(event))
+        except HandshakeRefused as error:
+            log.warning("connect refused connection=%s status=%d cause=%s", _connection_id(event), error.status, error)
+            return {"statusCode": error.status}
+        except ChannelsError as error:
+            log.error("connect refused connection=%s cause=%s", _connection_id(event), error)
+            return UNAVAILABLE
     return OK if subprotocol is None else {**OK, "headers": {"Sec-WebSocket-Protocol": subprotocol}}
 
 
 def message(event: Mapping[str, Any], context: Any, websocket_api: WebsocketAPI) -> Mapping[str, Any]:
     """Acts on a frame. Its sender is answered by a post, never by what is returned: Chalice makes no route response."""
-    try:
-        service = _service(websocket_api)
-        service.message(events.message(event), Budget.of(context, service.clock.now_ms(), HANDLER_MS))
-    except (ClientError, ConfigurationError) as error:
-        log.error("frame refused connection=%s cause=%s", _connection_id(event), error)
-        with suppress(ChannelsError):
-            poster(websocket_api)(_connection_id(event), compact(to_frame(error)))
+    with logs.request(_request_id(event)):
+        try:
+            service = _service(websocket_api)
+            service.message(events.message(event), Budget.of(context, service.clock.now_ms(), HANDLER_MS))
+        except (ClientError, ConfigurationError) as error:
+            log.error("frame refused connection=%s cause=%s", _connection_id(event), error)
+            frame = to_frame(error, request_id=_request_id(event))
+            with suppress(ChannelsError):
+                poster(websocket_api)(_connection_id(event), compact(frame))
     return OK
 
 
 def disconnect(event: Mapping[str, Any], websocket_api: WebsocketAPI) -> Mapping[str, Any]:
     """Removes what the connection has. What a failure leaves behind, 410s and TTL remove."""
-    try:
-        _service(websocket_api).disconnect(events.disconnect(event))
-    except ChannelsError as error:
-        log.error("disconnect incomplete connection=%s cause=%s", _connection_id(event), error)
+    with logs.request(_request_id(event)):
+        try:
+            _service(websocket_api).disconnect(events.disconnect(event))
+        except ChannelsError as error:
+            log.error("disconnect incomplete connection=%s cause=%s", _connection_id(event), error)
     return OK
 
 
@@ -96,17 +98,18 @@ def publish(event: Any, context: Any, websocket_api: WebsocketAPI) -> Mapping[st
     """Sends what the event asks for, and returns how its posts ended, in this invocation; of messages of SQS, which of
     them failed. Raises a ChannelsError otherwise, for Lambda to count and to tell the caller.
     """
-    try:
-        service = _service(websocket_api, {"PUBLISH_FUNCTION": context.function_name})  # it goes on in itself
-        records = publishing.records(event)
-        if records is not None:
-            failed = [record.id for record in records if not _publish_record(service, record, context, websocket_api)]
-            return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
-        sending = publishing.from_event(event, context.aws_request_id, service.clock.now_ms())
-        return _publish(service, sending, context, websocket_api)
-    except ChannelsError as error:
-        log.error("publish failed request=%s cause=%s", context.aws_request_id, error)
-        raise
+    with logs.request(context.aws_request_id):
+        try:
+            service = _service(websocket_api, {"PUBLISH_FUNCTION": context.function_name})  # it goes on in itself
+            records = publishing.records(event)
+            if records is not None:
+                failed = [each.id for each in records if not _publish_record(service, each, context, websocket_api)]
+                return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
+            sending = publishing.from_event(event, context.aws_request_id, service.clock.now_ms())
+            return _publish(service, sending, context, websocket_api)
+        except ChannelsError as error:
+            log.error("publish failed cause=%s", error)
+            raise
 
 
 def _publish_record(
@@ -128,7 +131,7 @@ def _publish(
         try:
             result = service.fanout.send(sending, Budget.of(context, service.clock.now_ms()), claim=True)
         except AlreadySent as error:
-            log.warning("not sent again request=%s cause=%s", context.aws_request_id, error)
+            log.warning("not sent again cause=%s", error)
             again = True
     return {"id": sending.id, **result.counts(), **({"already_sent": True} if again else {})}
 
@@ -156,6 +159,10 @@ def _connection_id(event: Mapping[str, Any]) -> ConnectionId:
     return ConnectionId(event["requestContext"]["connectionId"])
 
 
+def _request_id(event: Mapping[str, Any]) -> str:
+    return event["requestContext"].get("requestId") or ""
+
+
 def _service(websocket_api: WebsocketAPI, variables: Mapping[str, str] = MappingProxyType({})) -> Service:
     with _assembling:
         return _assembled(Settings.from_env({**os.environ, **variables}), websocket_api)
@@ -169,8 +176,8 @@ def _assembled(settings: Settings, websocket_api: WebsocketAPI) -> Service:
     clock = Clock()
     table = Table(store.connect(), settings.table_name, clock)
     window = settings.broadcast_threads
-    posters = ThreadPoolExecutor(window * (1 + REPLACED_MOST), thread_name_prefix="post")
-    storers = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+    posters = logs.Threads(window * (1 + REPLACED_MOST), thread_name_prefix="post")
+    storers = logs.Threads(STORE_THREADS, thread_name_prefix="store")
     broadcast = Broadcast(poster(websocket_api), posters, window, settings.broadcast_rate, clock, Pacer(clock))
     fanout = Fanout(settings, table, broadcast, publishing.Invoke(settings.publish_function), storers, clock)
     if settings.is_open:

@@ -6,7 +6,6 @@ published at a URL as a JSON Web Key Set (RFC 7517). Knows no token: which keys 
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
@@ -19,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 
-from . import aws
+from . import aws, logs
 from .clock import Clock
 from .endpoint import Endpoint
 from .errors import ClientError as Unreadable
@@ -27,7 +26,7 @@ from .errors import ConfigurationError, Misconfigured, UpstreamError
 from .jsontext import NotJSON, parse
 from .model import JSON
 
-log = logging.getLogger("channels")
+log = logs.logger("channels")
 
 SECRET_BYTES = 32
 """The shortest secret: as long as what HS256 makes with it. https://www.rfc-editor.org/rfc/rfc7518#section-3.2"""

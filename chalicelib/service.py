@@ -5,13 +5,12 @@ Knows no event format, no frame text, no key and no AWS request.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import TypeAlias, TypeVar
 
-from . import dialects, hooks, rendezvous
+from . import dialects, hooks, logs, rendezvous
 from .actions import ACTIONS
 from .auth import Gate
 from .broadcast import Delivery, Result
@@ -25,6 +24,8 @@ from .errors import (
     NotAllowed,
     NotJoined,
     OverLimit,
+    PartlyDelivered,
+    StoreError,
     Superseded,
     TokenExpired,
     TooManyChannels,
@@ -46,7 +47,7 @@ T = TypeVar("T")
 Close: TypeAlias = Callable[[ConnectionId], None]
 """Ends a connection; raises nothing."""
 
-log = logging.getLogger("channels.service")
+log = logs.logger("channels.service")
 
 ROOM_PARAMETERS = ("room", "channel")
 """Parameters of the URL that name a connection's home channel; the first one that is there counts."""
@@ -116,30 +117,29 @@ class Service:
 
     def message(self, event: MessageEvent, budget: Budget) -> None:
         """Acts on a frame, in time. Whatever goes wrong is answered with an error frame; nothing is raised."""
-        request_id = None
+        frame_id = None
         try:
             self._conduct.frame(event.connection_id)
             dialects.check_size(event.body, "The frame", self.settings.max_message_bytes)
             frame, decoder = dialects.route(event.body)
-            request_id = frame.id
+            frame_id = frame.id
             sender = Sender(event, self.settings, self.table, self.clock)
             for command in decoder(frame, event.connection_id):
                 self._carry_out(command, frame, sender, budget)
         except ClientError as error:
-            self.reply(event.connection_id, to_frame(error, request_id))
+            self.reply(event.connection_id, to_frame(error, frame_id))
             if isinstance(error, OverLimit) and self._conduct.strike(event.connection_id):
                 log.warning("closed for being over a limit again and again connection=%s", event.connection_id)
                 self._close(event.connection_id)
         except Exception as error:
             # AWS's failures explain themselves in a line; of anything else the traceback is the explanation.
             log.error(
-                "frame failed connection=%s request=%s cause=%a",
+                "frame failed connection=%s cause=%a",
                 event.connection_id,
-                event.request_id,
                 str(error) or type(error).__name__,
                 exc_info=not isinstance(error, UpstreamError),
             )
-            self.reply(event.connection_id, to_frame(error, request_id))
+            self.reply(event.connection_id, to_frame(error, frame_id, event.request_id))
 
     def reply(self, connection_id: ConnectionId, body: JSON) -> None:
         """Sends JSON to one connection. If it is gone, there is no one to tell."""
@@ -280,7 +280,12 @@ class Service:
             raise UnknownAction("action", name, known)
         wants_ack = frame.flag("ack")
         call = _Call(self, frame, sender, budget)
-        ACTIONS[name](call)
+        try:
+            ACTIONS[name](call)
+        except StoreError as error:
+            if call.result.may_have_reached_some:
+                raise PartlyDelivered(f"The action {name!r}", str(error)) from error
+            raise
         if wants_ack:
             self._acknowledge(call.result, frame, sender)
 

@@ -8,7 +8,6 @@ boto3 spends it on building, signing and hooking each request, and on a certific
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import threading
 import time
@@ -33,7 +32,7 @@ from botocore.parsers import create_parser
 from botocore.utils import normalize_url_path, validate_region_name
 from chalice.app import WebsocketAPI, WebsocketDisconnectedError
 
-from . import aws
+from . import aws, logs
 from .broadcast import Post
 from .endpoint import Endpoint, NotFullyWritten
 from .errors import ConfigurationError, ConnectionGone, Misconfigured, NotWritten, PostFailed, Throttled
@@ -41,7 +40,7 @@ from .http1 import Response
 from .model import ConnectionId
 from .sigv4 import Scope, sign
 
-log = logging.getLogger("channels.transport")
+log = logs.logger("channels.transport")
 
 SERVICE = "apigatewaymanagementapi"
 SIGNED_AS = "execute-api"

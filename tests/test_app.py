@@ -120,8 +120,8 @@ def test_each_cold_start_of_an_open_server_says_so_once(
         handlers._assembled.cache_clear()
         for _ in range(2):
             deployed.invoke(f"websocket_{function}", event(function))
-        said = [(record.levelname, record.getMessage()) for record in caplog.records if "open" in record.getMessage()]
-        assert said == [("WARNING", OPEN)] * cold_start
+        said = [record.levelname for record in caplog.records if record.getMessage().startswith(OPEN)]
+        assert said == ["WARNING"] * cold_start
 
 
 def test_a_handshake_is_answered_200_401_403_or_500_and_a_subprotocol_is_echoed(
@@ -295,7 +295,7 @@ def test_a_publish_of_another_shape_is_raised_and_said_in_the_log(
 ) -> None:
     with pytest.raises(ClientError):
         deployed.invoke("publish", payload)
-    assert "publish failed request=" in caplog.text
+    assert "publish failed cause=" in caplog.text
     assert "x" * 100 not in caplog.text
 
 

@@ -338,6 +338,8 @@ def test_without_a_list_any_origin_may_connect(server: Handlers) -> None:
 def test_the_origin_is_looked_at_before_the_token_and_neither_gets_into_the_log(
     strict: Handlers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    strict.refuses(handshake([("Origin", "https://canary\n.io"), ("Authorization", "Bearer canary")]), FORBIDDEN)
+    headers = [("Origin", "https://canary\n.io"), ("Authorization", "Bearer canary")]
+    strict.refuses(handshake(headers, requestId="r1"), FORBIDDEN)
     [line] = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
-    assert line == f"connect refused connection={ME} status=403 cause=an origin that is not in ALLOWED_ORIGINS"
+    said = f"connect refused connection={ME} status=403 cause=an origin that is not in ALLOWED_ORIGINS"
+    assert line == f"{said} request=r1"

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from chalicelib import errors
 from chalicelib.errors import ChannelsError, ClientError, json_type, shown, to_frame
 
+from .conftest import ROOT
+
 
 def all_errors(root: type[ChannelsError] = ChannelsError) -> list[type[ChannelsError]]:
     return [root, *(error for child in root.__subclasses__() for error in all_errors(child))]
@@ -25,6 +27,12 @@ def test_every_client_error_has_a_wire_code_of_its_own_in_the_tree() -> None:
     assert len(set(codes)) == len(codes)
     for error in client_errors:
         assert any(error.__name__ in line and line.endswith(error.code) for line in (errors.__doc__ or "").split("\n"))
+
+
+def test_every_code_that_a_client_may_meet_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    codes = {error.code for error in all_errors()} - {errors.UnknownName.code}
+    assert {code for code in codes if f"`{code}`" not in readme} == set()
 
 
 def test_a_client_error_speaks_for_itself() -> None:
@@ -48,10 +56,16 @@ def test_the_clients_own_id_comes_back() -> None:
         (errors.PartlyDelivered("Query", "secret"), "partly_delivered"),
     ],
 )
-def test_of_other_errors_a_client_learns_the_code_and_nothing_else(error: Exception, code: str) -> None:
-    frame = to_frame(error)
+def test_of_other_errors_a_client_learns_the_code_and_the_request_and_no_more(error: Exception, code: str) -> None:
+    frame = to_frame(error, "7", "SOqIDEacoAMFaHQ=")
     assert frame["code"] == code
     assert "secret" not in frame["message"].lower()
+    assert (frame["id"], frame["requestId"]) == ("7", "SOqIDEacoAMFaHQ=")
+
+
+def test_where_the_log_says_nothing_a_frame_names_no_request() -> None:
+    assert "requestId" not in to_frame(errors.TooDeep(), "7", "SOqIDEacoAMFaHQ=")
+    assert "requestId" not in to_frame(RuntimeError(), "7")
 
 
 @pytest.mark.parametrize(

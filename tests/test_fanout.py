@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,7 @@ from chalicelib.errors import (
     TooLarge,
 )
 from chalicelib.fanout import Fanout, Sending
-from chalicelib.model import ChannelName, ConnectionId, Message
+from chalicelib.model import ChannelName, ConnectionId, KeyRange, Message, Page
 from chalicelib.pacing import Pacer
 from chalicelib.settings import Settings
 from chalicelib.table import PAGE_MEMBERS, Table
@@ -261,6 +262,23 @@ def test_the_invocations_of_one_sending_have_one_burst_together(invocations: Inv
     assert invocations.clock.now_ms() - began == pytest.approx(2_000, abs=20)
 
 
+def test_a_store_that_fails_before_anyone_was_posted_to_has_sent_nothing(
+    invocations: Invocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = Table.members
+    excluded = frozenset(map(ConnectionId, NAMES))
+
+    def half(table: Table, channel: ChannelName, within: KeyRange) -> Iterator[Page]:
+        yield from islice(members(table, channel, within), 1)
+        raise StoreError("Query", "down")
+
+    monkeypatch.setattr(Table, "members", half)
+    with pytest.raises(StoreError, match="down"):
+        invocations.send(message_to("crowd", exclude=excluded))
+    with pytest.raises(PartlyDelivered, match="down"):
+        invocations.send(message_to("crowd", exclude=excluded - {NAMES[0], NAMES[1]}))
+
+
 # --- side by side
 
 
@@ -315,6 +333,29 @@ def test_a_part_that_cannot_be_handed_on_is_sent_from_here_and_by_one_only(
     for part in invocations.handed_on:
         invocations.send(part, claim=True)
     assert invocations.received() == Counter(NAMES)
+
+
+def test_a_part_that_may_have_been_handed_on_and_cannot_be_claimed_is_told(
+    invocations: Invocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invocations.settings = replace(invocations.settings, broadcast_rate=40_000, invocation_rate=10_000)
+
+    def hand_over(part: Sending) -> None:
+        invocations.handed_on.append(part)
+        if len(invocations.handed_on) == 2:
+            raise NotHandedOn("Invoke", "timeout")
+
+    def no_claim(*_arguments: object) -> bool:
+        raise StoreError("PutItem", "down")
+
+    invocations.hand_over = hand_over
+    with monkeypatch.context() as down:
+        down.setattr(Table, "claim", no_claim)
+        with pytest.raises(PartlyDelivered, match="PutItem failed: down"):
+            invocations.send(message_to("crowd"))
+    for part in invocations.handed_on:
+        assert invocations.send(part, claim=True).delivered > 0
+    assert set(invocations.received().values()) == {1}
 
 
 def test_a_page_is_as_many_members_as_are_read_before_the_first_is_sent_to() -> None:

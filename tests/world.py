@@ -91,6 +91,6 @@ class World:
 
 def error_code(frames: list[Any]) -> str:
     [frame] = frames
-    assert set(frame) <= {"type", "code", "message", "id"}
+    assert set(frame) <= {"type", "code", "message", "id", "requestId"}
     assert frame["type"] == "error"
     return str(frame["code"])

@@ -7,11 +7,11 @@ or sent, in the order of their row. What backends publish is not asked about: wh
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
+from .. import logs
 from ..errors import ClientError, Refused
 from ..model import JSON
 from .subjects import Connecting, Joining, Publishing
@@ -19,7 +19,7 @@ from .subjects import Connecting, Joining, Publishing
 T = TypeVar("T")
 R = TypeVar("R")
 
-log = logging.getLogger("channels.hooks")
+log = logs.logger("channels.hooks")
 
 OnConnect: TypeAlias = Callable[[Connecting], None]
 OnJoin: TypeAlias = Callable[[Joining], None]
