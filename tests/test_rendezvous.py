@@ -111,9 +111,8 @@ def test_clocks_that_disagree_make_no_pair_miss_or_glare(skew_ms: int) -> None:
         assert pair.meets_without_glare(), (pair.world.choices, pair.announced)
 
 
-@pytest.mark.parametrize("skew_ms", [-60_000, 60_000])
-def test_clocks_that_are_far_off_cost_the_delay_at_most_and_never_the_meeting(skew_ms: int) -> None:
-    for pair in pairs(1, skew_ms):
+def test_clocks_that_are_far_off_cost_the_delay_at_most_and_never_the_meeting() -> None:
+    for pair in pairs(1, skew_ms=60_000):
         assert pair.meets_without_glare(), (pair.world.choices, pair.announced)
         assert pair.world.now - NOW < 2 * ANNOUNCE_DELAY_MS
 
