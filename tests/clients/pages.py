@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from uuid import uuid4
 
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
@@ -111,10 +112,14 @@ class _QuietHandler(SimpleHTTPRequestHandler):
 
 @dataclass(frozen=True)
 class Frame:
-    """One text frame of a page's WebSocket."""
+    """One text frame of a page's WebSocket: which of its sockets, counted from 0, and when (s, of one clock for all
+    pages).
+    """
 
     direction: Literal["sent", "received"]
     text: str
+    socket: int
+    at: float
 
 
 class ChannelStuckError(Exception):
@@ -126,12 +131,14 @@ class ChannelStuckError(Exception):
 
 
 class ClientPage:
-    """A page in a context of its own, with a record of its frames, of the handshakes of its that failed, and of every
-    error that nothing in it caught.
+    """A page in a context of its own, with a record of its frames, of when its sockets closed, of the handshakes of its
+    that failed, and of every error that nothing in it caught.
     """
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.frames: list[Frame] = []
+        self.sockets = 0
+        self.closed_at: dict[int, float] = {}
         self.failed_handshakes: list[str] = []
         self.errors: list[str] = []
         context.add_init_script(ONLY_SIGNALING)
@@ -142,8 +149,18 @@ class ClientPage:
         self.page.wait_for_function("window.hooks")
 
     def _record(self, socket: WebSocket) -> None:
-        socket.on("framesent", lambda payload: self.frames.append(Frame("sent", str(payload))))
-        socket.on("framereceived", lambda payload: self.frames.append(Frame("received", str(payload))))
+        number = self.sockets
+        self.sockets += 1
+
+        def record(direction: Literal["sent", "received"], payload: str | bytes) -> None:
+            self.frames.append(Frame(direction, str(payload), number, time.monotonic()))
+
+        def record_close(_socket: WebSocket) -> None:
+            self.closed_at[number] = time.monotonic()
+
+        socket.on("framesent", functools.partial(record, "sent"))
+        socket.on("framereceived", functools.partial(record, "received"))
+        socket.on("close", record_close)
         socket.on("socketerror", lambda error: self.failed_handshakes.append(error))  # noqa: PLW0108  Playwright marks it
 
     def received(self) -> list[str]:
@@ -163,7 +180,7 @@ class ClientPage:
 
     def wait_to_receive(self, part: str, times: int = 1) -> None:
         """Waits until the server has sent the page so many texts with this in them."""
-        self._wait_for(f"{times} texts with {part}", lambda: sum(part in text for text in self.received()) >= times)
+        self.wait_for(f"{times} texts with {part}", lambda: sum(part in text for text in self.received()) >= times)
 
     def refusals(self) -> list[int | None]:
         """With which status each handshake failed so far that did; None where it was for another reason."""
@@ -173,9 +190,14 @@ class ClientPage:
         ]
 
     def wait_to_be_refused(self, status: int) -> None:
-        self._wait_for(f"a handshake refused with {status}", lambda: status in self.refusals())
+        self.wait_for(f"a handshake refused with {status}", lambda: status in self.refusals())
 
-    def _wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
+    def wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
+        """Waits until a function is true, while what Chromium records comes in.
+
+        Raises:
+            AssertionError: it was not within SECONDS_TO_WAIT.
+        """
         give_up = time.monotonic() + SECONDS_TO_WAIT
         while not is_so():
             if time.monotonic() > give_up:
@@ -212,7 +234,10 @@ class YWebrtcPage(ClientPage):
         return str(self.page.evaluate("hooks.text()"))
 
     def wait_for_peers(self, count: int) -> None:
-        self.wait_until(f"{count} peers", "count => hooks.peers() === count", count)
+        """Waits until the page has so many peers, and data has come from each of them."""
+        self.wait_until(
+            f"{count} peers", "async count => hooks.peers() === count && await hooks.heard() === count", count
+        )
 
     def wait_for_text_of(self, parts: Sequence[str]) -> None:
         """Waits until the text is made of all these parts, in any order, and of nothing else."""
@@ -223,9 +248,27 @@ class YWebrtcPage(ClientPage):
             list(parts),
         )
 
-    def wait_until_subscribed(self) -> None:
-        """Waits for the first publish that comes, usually the page's own announce: only subscribers get any."""
-        self.wait_to_receive('"publish"')
+    def make_noise(self) -> None:
+        """Sends frames that mean nothing, from now on, over y-webrtc's own socket."""
+        self.page.evaluate("hooks.makeNoise()")
+
+    def wait_until_subscribed(self, sockets: int = 1) -> None:
+        """Waits for the first publish that comes to so many sockets, usually the page's own announce: only subscribers
+        get any.
+        """
+        self.wait_for(
+            f"publishes on {sockets} sockets",
+            lambda: (
+                len(
+                    {
+                        frame.socket
+                        for frame in self.frames
+                        if '"publish"' in frame.text and frame.direction == "received"
+                    }
+                )
+                >= sockets
+            ),
+        )
 
     def assert_nothing_went_wrong(self) -> None:
         """What is true of every page in every test: no errors, no other way to meet, no signal that came twice."""
@@ -237,6 +280,25 @@ class YWebrtcPage(ClientPage):
     def __str__(self) -> str:
         state = self.page.evaluate("({ text: hooks.text(), peers: hooks.peers() })")
         return f"{state}, {super().__str__()}"
+
+
+def assert_they_meet(pages: Sequence[YWebrtcPage], signaling: str, password: str | None = None) -> None:
+    """Lets pages join one new room at the same moment, and asserts that each meets each and that they converge."""
+    room = f"room {uuid4()}"
+    for page in pages:
+        page.join(signaling, room, password)
+    assert_they_are_one(pages)
+
+
+def assert_they_are_one(pages: Sequence[YWebrtcPage]) -> None:
+    """Asserts that data flows between each two of a room's pages, and that what each writes then reaches all."""
+    for page in pages:
+        page.wait_for_peers(len(pages) - 1)
+    parts = [f"[page {number}]" for number in range(len(pages))]
+    for page, part in zip(pages, parts, strict=True):
+        page.insert(part)
+    for page in pages:
+        page.wait_for_text_of(parts)
 
 
 @dataclass(frozen=True)

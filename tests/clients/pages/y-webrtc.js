@@ -24,12 +24,21 @@ window.hooks = {
     }
   },
 
+  makeNoise: () => setInterval(() => provider?.signalingConns.filter(({ connected }) => connected)
+    .forEach(conn => conn.send({ type: 'noise' })), 25),
+
   insert: string => text.insert(text.length, string),
 
   text: () => text.toString(),
 
-  // Of a pair that glared both sides say "connected" and no data flows; only the text tells the truth.
+  // Of a pair that glared both sides say "connected" and no data flows; what came over its channel tells the truth. The
+  // text tells it of two pages only: three relay it to each other.
   peers: () => connections().filter(({ connected }) => connected).length,
+
+  async heard () {
+    const reports = await Promise.all(connections().map(({ peer }) => peer._pc.getStats()))
+    return reports.filter(report => [...report.values()].some(({ messagesReceived }) => messagesReceived > 0)).length
+  },
 
   // "connected" comes after the channel's open event, so no signaling can explain a channel that is "connecting" then.
   stuckChannels: () => connections().filter(({ connected, peer }) =>
