@@ -18,9 +18,9 @@ from .clock import Clock
 from .model import ChannelName, ConnectionId, Member
 from .table import Table
 
-ANNOUNCE_DELAY_MS = 1_500
+ANNOUNCE_DELAY_MS = 3_000
 """How long after it was seen a later comer gets an earlier one's announce: the time that its own announce has to be
-answered.
+answered, if Lambda takes two seconds to begin with it.
 """
 
 FIRST_PAUSE_MS = 50
