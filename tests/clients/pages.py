@@ -1,7 +1,8 @@
 """Real browser pages: bundled by esbuild, served on loopback, each in a browser context of its own.
 
 What a page sends and receives is recorded from outside, by Chromium; nothing in the page is patched except that
-the ways by which two pages of one browser could meet without a signaling server are gone.
+the ways by which two pages of one browser could meet without a signaling server are gone, and its clock where a test
+would have to wait for a minute.
 """
 
 from __future__ import annotations
@@ -167,6 +168,10 @@ class ClientPage:
         """The texts that the server sent to this page so far, in order."""
         return [frame.text for frame in self.frames if frame.direction == "received"]
 
+    def sent(self, part: str) -> list[str]:
+        """The texts with this in them that this page has sent so far, in order."""
+        return [frame.text for frame in self.frames if frame.direction == "sent" and part in frame.text]
+
     def wait_until(self, what: str, condition: str, argument: object = None) -> None:
         """Waits until a JavaScript function of one argument is true in the page.
 
@@ -203,6 +208,16 @@ class ClientPage:
             if time.monotonic() > give_up:
                 raise AssertionError(f"not in {SECONDS_TO_WAIT} s: {what}. The page: {self}")
             self.page.wait_for_timeout(POLL_MS)
+
+    def govern_time(self) -> None:
+        """Loads the page anew with a clock and timers that `skip` can put forward."""
+        self.page.clock.install()
+        self.page.reload()
+        self.page.wait_for_function("window.hooks")
+
+    def skip(self, seconds: int) -> None:
+        """Lets time pass in the page at once; each timer that is due goes off once."""
+        self.page.clock.fast_forward(seconds * 1000)
 
     def has_a_stuck_channel(self) -> bool:
         return bool(self.page.evaluate("hooks.stuckChannels?.() > 0"))
