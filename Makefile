@@ -1,4 +1,4 @@
-# make run, make test, make lint, make bench, make fuzz, make deploy: the same for people and for CI.
+# make run, make test, make test-long, make lint, make bench, make fuzz, make deploy: the same for people and for CI.
 SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8000
@@ -7,16 +7,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test lint format bench fuzz deploy destroy package verify clean
+.PHONY: help run test test-long lint format bench fuzz deploy destroy package verify clean
 
 help: ## what can be made here
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 18
 
 run: $(VENV)/local.stamp ## serve ws://127.0.0.1:8000/ (PORT=9000 moves it, PERSIST=folder keeps the table)
 	@exec $(BIN)/python -m localaws --port $(PORT)
 
 test: lint tests/clients/node_modules/.stamp ## lint, types, every test, coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95 $(PYTEST)
+
+test-long: lint tests/clients/node_modules/.stamp ## the tests that are run many times in a row
+	@$(BIN)/python -m pytest -m long $(PYTEST)
 
 lint: $(VENV)/dev.stamp ## ruff and mypy --strict
 	@$(BIN)/ruff check .

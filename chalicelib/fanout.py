@@ -139,8 +139,9 @@ class Fanout:
         last: ConnectionId | None = None
         for page in pages:
             for member in page.members:
+                now = self.clock.now_ms()
                 # Not before the first: each invocation must come further than the one before it.
-                if last is not None and self.clock.now_ms() >= budget.draw_until:
+                if last is not None and now >= budget.draw_until:
                     rest = KeyRange(position_of(last), sending.within.up_to)
                     self.hand_over(replace(sending, within=rest))
                     handed_on.append(rest)
@@ -148,7 +149,7 @@ class Fanout:
                 last = member.connection_id
                 if last not in sending.exclude:
                     text = encoded.text_for(member.dialect)
-                    yield Delivery(last, text, member.joined_at, rendezvous.announce_at(sending.announcer, member))
+                    yield Delivery(last, text, member.joined_at, rendezvous.announce_at(sending.announcer, member, now))
 
     def _read_ahead(self, pages: Iterator[Page]) -> Iterator[Page]:
         """Reads each page while the one before it is sent, the first at once."""

@@ -7,8 +7,9 @@ silent and permanent.
 
 So a publish first waits until its sender's own membership can be read, and only then reads the members, once. Of two
 clients, whichever reads last sees the other, so that no pair is missed. And an announce reaches a member that came
-later than its sender only some time after that member came, when the member's own announce has long been answered:
-late, never skipped, so that clocks cannot make a pair miss.
+later than its sender only some time after it was read, when the member's own announce has long been answered: late,
+never skipped, so that clocks cannot make a pair miss. The time counts from the read and not from the member's join,
+whose clock is read before its write: a write that is throttled can take longer than all the rest.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from .clock import Clock
 from .model import ChannelName, ConnectionId, Member
 from .table import Table
 
-ANNOUNCE_DELAY_MS = 1_500
-"""How long after its join a later comer gets an earlier one's announce: the time that its own announce has to be
-answered.
+ANNOUNCE_DELAY_MS = 3_000
+"""How long after it was seen a later comer gets an earlier one's announce: the time that its own announce has to be
+answered, if Lambda takes two seconds to begin with it.
 """
 
 FIRST_PAUSE_MS = 50
@@ -42,16 +43,16 @@ def await_membership(
     return member
 
 
-def announce_at(sender: Member | None, receiver: Member) -> int:
-    """When an announce may reach `receiver` (ms since 1970): at once, or after the delay if it came later than the
-    sender.
+def announce_at(sender: Member | None, receiver: Member, now: int) -> int:
+    """When an announce may reach `receiver`, which has been read by `now` (ms since 1970): at once, or after the delay
+    if it came later than the sender.
 
     Of two members that joined in the same millisecond, the one with the greater id came later: one order for all
     Lambdas.
     """
     if sender is None or _arrival(receiver) <= _arrival(sender):
         return 0
-    return receiver.joined_at + ANNOUNCE_DELAY_MS
+    return now + ANNOUNCE_DELAY_MS
 
 
 def _arrival(member: Member) -> tuple[int, ConnectionId]:

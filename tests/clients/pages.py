@@ -1,7 +1,8 @@
 """Real browser pages: bundled by esbuild, served on loopback, each in a browser context of its own.
 
 What a page sends and receives is recorded from outside, by Chromium; nothing in the page is patched except that
-the ways by which two pages of one browser could meet without a signaling server are gone.
+the ways by which two pages of one browser could meet without a signaling server are gone, and its clock where a test
+would have to wait for a minute.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from uuid import uuid4
 
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
@@ -111,10 +113,14 @@ class _QuietHandler(SimpleHTTPRequestHandler):
 
 @dataclass(frozen=True)
 class Frame:
-    """One text frame of a page's WebSocket."""
+    """One text frame of a page's WebSocket: which of its sockets, counted from 0, and when (s, of one clock for all
+    pages).
+    """
 
     direction: Literal["sent", "received"]
     text: str
+    socket: int
+    at: float
 
 
 class ChannelStuckError(Exception):
@@ -126,12 +132,14 @@ class ChannelStuckError(Exception):
 
 
 class ClientPage:
-    """A page in a context of its own, with a record of its frames, of the handshakes of its that failed, and of every
-    error that nothing in it caught.
+    """A page in a context of its own, with a record of its frames, of when its sockets closed, of the handshakes of its
+    that failed, and of every error that nothing in it caught.
     """
 
     def __init__(self, context: BrowserContext, url: str) -> None:
         self.frames: list[Frame] = []
+        self.sockets = 0
+        self.closed_at: dict[int, float] = {}
         self.failed_handshakes: list[str] = []
         self.errors: list[str] = []
         context.add_init_script(ONLY_SIGNALING)
@@ -142,13 +150,27 @@ class ClientPage:
         self.page.wait_for_function("window.hooks")
 
     def _record(self, socket: WebSocket) -> None:
-        socket.on("framesent", lambda payload: self.frames.append(Frame("sent", str(payload))))
-        socket.on("framereceived", lambda payload: self.frames.append(Frame("received", str(payload))))
+        number = self.sockets
+        self.sockets += 1
+
+        def record(direction: Literal["sent", "received"], payload: str | bytes) -> None:
+            self.frames.append(Frame(direction, str(payload), number, time.monotonic()))
+
+        def record_close(_socket: WebSocket) -> None:
+            self.closed_at[number] = time.monotonic()
+
+        socket.on("framesent", functools.partial(record, "sent"))
+        socket.on("framereceived", functools.partial(record, "received"))
+        socket.on("close", record_close)
         socket.on("socketerror", lambda error: self.failed_handshakes.append(error))  # noqa: PLW0108  Playwright marks it
 
     def received(self) -> list[str]:
         """The texts that the server sent to this page so far, in order."""
         return [frame.text for frame in self.frames if frame.direction == "received"]
+
+    def sent(self, part: str) -> list[str]:
+        """The texts with this in them that this page has sent so far, in order."""
+        return [frame.text for frame in self.frames if frame.direction == "sent" and part in frame.text]
 
     def wait_until(self, what: str, condition: str, argument: object = None) -> None:
         """Waits until a JavaScript function of one argument is true in the page.
@@ -163,7 +185,7 @@ class ClientPage:
 
     def wait_to_receive(self, part: str, times: int = 1) -> None:
         """Waits until the server has sent the page so many texts with this in them."""
-        self._wait_for(f"{times} texts with {part}", lambda: sum(part in text for text in self.received()) >= times)
+        self.wait_for(f"{times} texts with {part}", lambda: sum(part in text for text in self.received()) >= times)
 
     def refusals(self) -> list[int | None]:
         """With which status each handshake failed so far that did; None where it was for another reason."""
@@ -173,14 +195,29 @@ class ClientPage:
         ]
 
     def wait_to_be_refused(self, status: int) -> None:
-        self._wait_for(f"a handshake refused with {status}", lambda: status in self.refusals())
+        self.wait_for(f"a handshake refused with {status}", lambda: status in self.refusals())
 
-    def _wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
+    def wait_for(self, what: str, is_so: Callable[[], bool]) -> None:
+        """Waits until a function is true, while what Chromium records comes in.
+
+        Raises:
+            AssertionError: it was not within SECONDS_TO_WAIT.
+        """
         give_up = time.monotonic() + SECONDS_TO_WAIT
         while not is_so():
             if time.monotonic() > give_up:
                 raise AssertionError(f"not in {SECONDS_TO_WAIT} s: {what}. The page: {self}")
             self.page.wait_for_timeout(POLL_MS)
+
+    def govern_time(self) -> None:
+        """Loads the page anew with a clock and timers that `skip` can put forward."""
+        self.page.clock.install()
+        self.page.reload()
+        self.page.wait_for_function("window.hooks")
+
+    def skip(self, seconds: int) -> None:
+        """Lets time pass in the page at once; each timer that is due goes off once."""
+        self.page.clock.fast_forward(seconds * 1000)
 
     def has_a_stuck_channel(self) -> bool:
         return bool(self.page.evaluate("hooks.stuckChannels?.() > 0"))
@@ -212,7 +249,9 @@ class YWebrtcPage(ClientPage):
         return str(self.page.evaluate("hooks.text()"))
 
     def wait_for_peers(self, count: int) -> None:
+        """Waits until the page has so many peers, and data has come from each of them."""
         self.wait_until(f"{count} peers", "count => hooks.peers() === count", count)
+        self.wait_for(f"data from {count} peers", lambda: self.page.evaluate("hooks.heard()") == count)
 
     def wait_for_text_of(self, parts: Sequence[str]) -> None:
         """Waits until the text is made of all these parts, in any order, and of nothing else."""
@@ -223,9 +262,27 @@ class YWebrtcPage(ClientPage):
             list(parts),
         )
 
-    def wait_until_subscribed(self) -> None:
-        """Waits for the first publish that comes, usually the page's own announce: only subscribers get any."""
-        self.wait_to_receive('"publish"')
+    def make_noise(self) -> None:
+        """Sends frames that mean nothing, from now on, over y-webrtc's own socket."""
+        self.page.evaluate("hooks.makeNoise()")
+
+    def wait_until_subscribed(self, sockets: int = 1) -> None:
+        """Waits for the first publish that comes to so many sockets, usually the page's own announce: only subscribers
+        get any.
+        """
+        self.wait_for(
+            f"publishes on {sockets} sockets",
+            lambda: (
+                len(
+                    {
+                        frame.socket
+                        for frame in self.frames
+                        if '"publish"' in frame.text and frame.direction == "received"
+                    }
+                )
+                >= sockets
+            ),
+        )
 
     def assert_nothing_went_wrong(self) -> None:
         """What is true of every page in every test: no errors, no other way to meet, no signal that came twice."""
@@ -237,6 +294,25 @@ class YWebrtcPage(ClientPage):
     def __str__(self) -> str:
         state = self.page.evaluate("({ text: hooks.text(), peers: hooks.peers() })")
         return f"{state}, {super().__str__()}"
+
+
+def assert_they_meet(pages: Sequence[YWebrtcPage], signaling: str, password: str | None = None) -> None:
+    """Lets pages join one new room at the same moment, and asserts that each meets each and that they converge."""
+    room = f"room {uuid4()}"
+    for page in pages:
+        page.join(signaling, room, password)
+    assert_they_are_one(pages)
+
+
+def assert_they_are_one(pages: Sequence[YWebrtcPage]) -> None:
+    """Asserts that data flows between each two of a room's pages, and that what each writes then reaches all."""
+    for page in pages:
+        page.wait_for_peers(len(pages) - 1)
+    parts = [f"[page {number}]" for number in range(len(pages))]
+    for page, part in zip(pages, parts, strict=True):
+        page.insert(part)
+    for page in pages:
+        page.wait_for_text_of(parts)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""Two y-webrtc pages that come at the same moment, while the server handles their frames in any order.
+"""y-webrtc pages that come at the same moment, while the server handles their frames in any order.
 
-Two, never three: with three, Yjs relays through the third and hides a pair that never met. And data both ways, not
-"connected": a pair that glared reports that it is connected, and nothing ever flows.
+Two and three pages without a password are in test_y_webrtc_faults.py, among much else that can happen to them.
 """
 
 from __future__ import annotations
@@ -17,19 +16,12 @@ from websockets.sync.client import connect
 
 from tests.server import Server
 
-from .pages import Site, YWebrtcPage
+from .pages import Site, YWebrtcPage, assert_they_meet
 
-RUNS = 20
-RUNS_WITH_PASSWORD = 5
-
-
-@pytest.mark.parametrize("run", range(RUNS))
-def test_two_pages_meet_although_their_frames_overtake_each_other(site: Site, shuffling: Server, run: int) -> None:
-    with site.y_webrtc_pages("10.3", 2) as pages:
-        assert_they_meet(pages, shuffling.url)
+RUNS = [0, 1, 2, *(pytest.param(run, marks=pytest.mark.long) for run in range(3, 13))]
 
 
-@pytest.mark.parametrize("run", range(RUNS_WITH_PASSWORD))
+@pytest.mark.parametrize("run", RUNS)
 def test_two_pages_with_a_password_meet_although_their_frames_overtake_each_other(
     site: Site, shuffling: Server, run: int
 ) -> None:
@@ -64,20 +56,6 @@ def test_raw_text_of_the_home_channel_never_reaches_a_page_that_has_subscribed(
             assert [number for number in raw if number > said_before_that] == []
             # y-webrtc throws on each raw text. Those from before the subscribe are all that it may have thrown on.
             assert len(page.errors) == len(raw), page.errors
-
-
-def assert_they_meet(pages: list[YWebrtcPage], signaling: str, password: str | None = None) -> None:
-    """Lets pages join one room at the same moment, and asserts that what each writes then reaches all."""
-    room = f"room {uuid4()}"
-    for page in pages:
-        page.join(signaling, room, password)
-    for page in pages:
-        page.wait_for_peers(len(pages) - 1)
-    parts = [f"[page {number}]" for number in range(len(pages))]
-    for page, part in zip(pages, parts, strict=True):
-        page.insert(part)
-    for page in pages:
-        page.wait_for_text_of(parts)
 
 
 class Chatter:

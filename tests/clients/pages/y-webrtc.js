@@ -24,12 +24,23 @@ window.hooks = {
     }
   },
 
+  makeNoise: () => setInterval(() => provider?.signalingConns.filter(({ connected }) => connected)
+    .forEach(conn => conn.send({ type: 'noise' })), 25),
+
   insert: string => text.insert(text.length, string),
 
   text: () => text.toString(),
 
-  // Of a pair that glared both sides say "connected" and no data flows; only the text tells the truth.
+  // Of a pair that glared both sides say "connected" and no data flows: each has a channel of its own, and listens to no
+  // other. What came over it tells the truth. The text tells it of two pages only: three relay it to each other.
   peers: () => connections().filter(({ connected }) => connected).length,
+
+  async heard () {
+    const heard = await Promise.all(connections().map(async ({ peer }) =>
+      [...(await peer._pc.getStats()).values()].some(({ type, label, messagesReceived }) =>
+        type === 'data-channel' && label === peer._channel?.label && messagesReceived > 0)))
+    return heard.filter(Boolean).length
+  },
 
   // "connected" comes after the channel's open event, so no signaling can explain a channel that is "connecting" then.
   stuckChannels: () => connections().filter(({ connected, peer }) =>
