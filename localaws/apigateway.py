@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 from http import HTTPStatus
 from typing import Any
 
@@ -58,8 +57,6 @@ class Gateway:
         self._stage = stage
         self._upgraded = {"/", f"/{stage}"}
         self._frames_at_once = 1 if settings.serial_frames else FRAMES_AT_ONCE
-        self._frame_delay_s = settings.frame_delay_s
-        self._random = random.Random(settings.seed)  # noqa: S311  a test's dice
         self._integration_s = settings.integration_s
         # AWS publishes no burst of new connections: a second's worth.
         self._connects = TokenBucket(settings.connect_rate, settings.connect_rate)
@@ -200,8 +197,6 @@ class Gateway:
         if not self._requests.take():
             self._tell(connection, _notice(_THROTTLED, event))
             return
-        if self._frame_delay_s[1]:
-            await asyncio.sleep(self._random.uniform(*self._frame_delay_s))
         for strike in self._faults.strike("frame", connection.identity.connection_id, text):
             if strike.do == "fail":
                 self._tell(connection, _notice("Internal server error", event))

@@ -34,11 +34,8 @@ class Settings:
     serial_frames: bool = False
     """LOCALAWS_SERIAL_FRAMES=1: the frames of one socket one after the other, in order, as Lambda does not."""
 
-    frame_delay_s: tuple[float, float] = (0.0, 0.0)
-    """LOCALAWS_FRAME_DELAY_MS=0-80: each frame waits a random time in this range, to provoke Lambda's reorderings."""
-
     seed: int | None = None
-    """LOCALAWS_SEED: the seed of those random times, and of faults whose plan names none."""
+    """LOCALAWS_SEED: the seed of faults whose plan names none."""
 
     idle_s: float = IDLE_S
     """LOCALAWS_IDLE_MS: how long a connection lasts without a message, either way."""
@@ -80,7 +77,6 @@ class Settings:
         return cls(
             threads=_whole(environ, "LOCALAWS_THREADS", 1, 10_000) or cls.threads,
             serial_frames=bool(_whole(environ, "LOCALAWS_SERIAL_FRAMES", 0, 1)),
-            frame_delay_s=_delay(environ, "LOCALAWS_FRAME_DELAY_MS"),
             seed=_whole(environ, "LOCALAWS_SEED", 0, 2**63),
             idle_s=_seconds(environ, "LOCALAWS_IDLE_MS") or cls.idle_s,
             life_s=_seconds(environ, "LOCALAWS_LIFE_MS") or cls.life_s,
@@ -116,20 +112,6 @@ def _whole(environ: Mapping[str, str], name: str, least: int, most: int) -> int 
 def _seconds(environ: Mapping[str, str], name: str) -> float | None:
     ms = _whole(environ, name, 1, 86_400_000)
     return None if ms is None else ms / 1000
-
-
-def _delay(environ: Mapping[str, str], name: str) -> tuple[float, float]:
-    text = environ.get(name, "")
-    if not text:
-        return (0.0, 0.0)
-    least, _, most = text.partition("-")
-    try:
-        bounds = (float(least) / 1000, float(most or least) / 1000)
-    except ValueError:
-        bounds = (-1.0, -1.0)
-    if not 0 <= bounds[0] <= bounds[1] <= 60:  # noqa: PLR2004  NaN and inf end here too
-        raise StartupError(f"{name} takes milliseconds like 50 or 0-80, 60000 at most, not {text!r}.")
-    return bounds
 
 
 def _plan(environ: Mapping[str, str], name: str) -> Plan | None:

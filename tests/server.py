@@ -22,6 +22,9 @@ from tests import recorder
 
 ROOT = Path(__file__).resolve().parent.parent
 
+OVERTAKING = {"LOCALAWS_FAULTS": '{"rules": [{"at": "frame", "do": "delay", "ms": "0-80"}]}'}
+"""Has each frame wait a random time, so that frames of one socket are handled in any order, as Lambda may do it."""
+
 START_S = 60.0
 STOP_S = 20.0
 

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.server import Server, running_server
+from tests.server import OVERTAKING, Server, running_server
 
 from .pages import ChannelStuckError, Site, launched_browser, served_bundles
 from .programs import reference_server
@@ -53,7 +53,7 @@ def homeless() -> Iterator[Server]:
 @pytest.fixture(scope="package")
 def shuffling() -> Iterator[Server]:
     """Our server at its worst: frames of one socket overtake each other at random, as Lambda lets them."""
-    with running_server(env={"HOME_CHANNEL": "", "LOCALAWS_FRAME_DELAY_MS": "0-80"}) as server:
+    with running_server(env={"HOME_CHANNEL": "", **OVERTAKING}) as server:
         yield server
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
 import socket
 import struct
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from websockets.typing import Subprotocol
 
 from tests.localaws.raw import in_frames
 from tests.localaws.tiny import Tiny, served
+from tests.server import OVERTAKING
 
 HANDLERS = """
 @app.on_ws_connect()
@@ -306,28 +305,17 @@ def arrival_order(url: str, frames: int) -> list[int]:
 
 
 def test_delayed_frames_arrive_in_another_order(tmp_path: Path) -> None:
-    with served(tmp_path, env={"LOCALAWS_FRAME_DELAY_MS": "0-80"}) as tiny:
+    with served(tmp_path, env=OVERTAKING) as tiny:
         order = arrival_order(tiny.url, 30)
     assert sorted(order) == list(range(30))
     assert order != sorted(order)
 
 
 def test_serial_frames_arrive_in_order_however_they_are_delayed(tmp_path: Path) -> None:
-    env = {"LOCALAWS_FRAME_DELAY_MS": "0-20", "LOCALAWS_SERIAL_FRAMES": "1"}
+    env = {**OVERTAKING, "LOCALAWS_SERIAL_FRAMES": "1"}
     with served(tmp_path, env=env) as tiny, ThreadPoolExecutor() as pool:
         orders = [pool.submit(arrival_order, tiny.url, 30) for _ in range(3)]
         assert [order.result() for order in orders] == [list(range(30))] * 3
-
-
-def test_a_seed_decides_on_the_order(tmp_path: Path) -> None:
-    seed = "52"
-    dice = random.Random(int(seed))
-    delays = [dice.uniform(0, 1) for _ in range(4)]
-    by_delay = sorted(range(4), key=delays.__getitem__)
-    gaps = [delays[later] - delays[sooner] for sooner, later in itertools.pairwise(by_delay)]
-    assert min(gaps) > 0.1, "choose a seed whose delays are well apart"
-    with served(tmp_path, env={"LOCALAWS_FRAME_DELAY_MS": "0-1000", "LOCALAWS_SEED": seed}) as tiny:
-        assert arrival_order(tiny.url, 4) == by_delay
 
 
 # Apps with fewer handlers

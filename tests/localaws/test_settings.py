@@ -18,7 +18,6 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert Settings() == Settings(
         threads=256,
         serial_frames=False,
-        frame_delay_s=(0, 0),
         seed=None,
         idle_s=600,
         life_s=7200,
@@ -38,7 +37,6 @@ def test_every_setting_is_read() -> None:
     environ = {
         "LOCALAWS_THREADS": "8",
         "LOCALAWS_SERIAL_FRAMES": "1",
-        "LOCALAWS_FRAME_DELAY_MS": "0-80",
         "LOCALAWS_SEED": "0",
         "LOCALAWS_IDLE_MS": "1",
         "LOCALAWS_LIFE_MS": "86400000",
@@ -55,7 +53,6 @@ def test_every_setting_is_read() -> None:
     assert Settings.from_environ(environ, PROJECT) == Settings(
         threads=8,
         serial_frames=True,
-        frame_delay_s=(0.0, 0.08),
         seed=0,
         idle_s=0.001,
         life_s=86_400,
@@ -75,11 +72,6 @@ def test_0_turns_a_quota_and_the_wait_for_functions_off() -> None:
     names = ("LOCALAWS_REQUEST_RATE", "LOCALAWS_CONNECT_RATE", "LOCALAWS_INTEGRATION_MS")
     settings = Settings.from_environ(dict.fromkeys(names, "0"), PROJECT)
     assert (settings.request_rate, settings.connect_rate, settings.integration_s) == (0, 0, None)
-
-
-@pytest.mark.parametrize(("text", "bounds"), [("50", (0.05, 0.05)), ("1.5-2", (0.0015, 0.002)), ("", (0, 0))])
-def test_a_delay_is_a_range_or_one_time(text: str, bounds: tuple[float, float]) -> None:
-    assert Settings.from_environ({"LOCALAWS_FRAME_DELAY_MS": text}, PROJECT).frame_delay_s == bounds
 
 
 def test_a_folder_outside_the_project_may_keep_the_table(tmp_path: Path) -> None:
@@ -104,11 +96,6 @@ def test_a_folder_outside_the_project_may_keep_the_table(tmp_path: Path) -> None
         ("LOCALAWS_CONNECT_RATE", "-1", "a whole number from 0 to 1000000"),
         ("LOCALAWS_INTEGRATION_MS", "29001", "a whole number from 0 to 29000"),
         ("LOCALAWS_WORKERS", "-1", "a whole number from 0 to 1000"),
-        ("LOCALAWS_FRAME_DELAY_MS", "80-0", "milliseconds like 50 or 0-80"),
-        ("LOCALAWS_FRAME_DELAY_MS", "-5", "milliseconds like 50 or 0-80"),
-        ("LOCALAWS_FRAME_DELAY_MS", "nan", "milliseconds like 50 or 0-80"),
-        ("LOCALAWS_FRAME_DELAY_MS", "0-inf", "milliseconds like 50 or 0-80"),
-        ("LOCALAWS_FRAME_DELAY_MS", "0..80", "milliseconds like 50 or 0-80"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_was_expected_and_what_came(name: str, text: str, expected: str) -> None:

@@ -26,13 +26,13 @@ from ops.conversations import CONVERSATIONS, matches
 from ops.errors import ConfigError, OpsError
 from ops.verify import ABOUT, check, greet, hold, verify
 from tests.certificates import Authority
-from tests.server import Server, running_server
+from tests.server import OVERTAKING, Server, running_server
 
 
 @pytest.fixture(scope="module", name="channels")
 def a_server() -> Iterator[Server]:
     """Frames wait a random time there, and so are handled in any order, as on AWS."""
-    with running_server(env={"LOCALAWS_FRAME_DELAY_MS": "0-80"}) as server:
+    with running_server(env=OVERTAKING) as server:
         yield server
 
 
