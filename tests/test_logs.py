@@ -171,3 +171,13 @@ def test_an_event_without_a_request_id_is_logged_without_one(
     server = Handlers(ministack, monkeypatch, {})
     server.lets_in(handshake(requestId=None))
     assert lines(caplog)[-1] == f"connected connection={ME}"
+
+
+def test_the_threads_of_a_deployment_log_about_their_requests(
+    ministack: DynamoDBClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = handlers._service(Handlers(ministack, monkeypatch, {}).api)
+    for number, threads in enumerate((service.broadcast.executor, service.fanout.readers, service._writers)):
+        with logs.request(f"r{number}"):
+            threads.submit(log.info, "from a thread").result()
+    assert lines(caplog)[-3:] == [f"from a thread request=r{number}" for number in range(3)]
