@@ -1,7 +1,8 @@
 """API Gateway's front door on one port, and Lambda's: which request goes where, and the life of a WebSocket.
 
 Knows the order of things: $connect decides on the handshake, each message is one invocation, $disconnect follows the
-end. How an event looks is events.py's, how a handler runs is functions.py's, how a frame is sent is connections.py's.
+end. How an event looks is events.py's, how a handler runs is functions.py's, which frames are taken is frames.py's, how
+long a connection lasts is connections.py's.
 """
 
 from __future__ import annotations

@@ -193,6 +193,18 @@ def test_a_close_is_sent_behind_what_was_posted_and_nothing_after_it() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("data", [closing(1000), frame(TEXT, b"\xff")], ids=["closes", "is at fault"])
+def test_a_client_that_closes_or_is_at_fault_sees_the_end_at_once(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(connections, "CLOSE_S", 1_000_000.0)
+
+    async def scenario(pair: Pair) -> None:
+        await pair.send(data)
+        assert (await pair.frame())[0] == CLOSE
+        assert await asyncio.wait_for(pair.clock.sock_recv(pair.client, 1), WAIT_S) == b""
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("data", [b"", frame(PING), frame(TEXT, b"late")], ids=["silent", "pings", "goes on"])
 def test_a_client_that_does_not_answer_a_close_is_cut_off(data: bytes) -> None:
     async def scenario(pair: Pair) -> None:
