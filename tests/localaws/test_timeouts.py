@@ -36,7 +36,6 @@ def short(event, context):
     if event == "slow":
         wait_for("invoked")
         (here / "invoked-went-on").touch()
-    return context.get_remaining_time_in_millis() <= 1000
 
 @app.lambda_function(name="long")
 def long(event, context):
@@ -69,9 +68,8 @@ def test_a_client_whose_message_takes_too_long_is_told_and_the_function_goes_on(
         assert not (tiny.project / "went-on").exists()
         tiny.touch("messaged")
         until(lambda: (tiny.project / "went-on").exists() or None, "the function's end", tiny.server.log)
-        # Nothing of it reaches the client any more, and the connection stays.
         client.send("still there")
-        assert client.recv(timeout=20) == "still there"
+        until(lambda: "still there" in tiny.seen()[-1].get("body", "") or None, "the next message", tiny.server.log)
 
 
 def test_a_handshake_whose_connect_takes_too_long_is_a_gateway_timeout_without_a_connection(tiny: Tiny) -> None:
@@ -95,7 +93,6 @@ def test_a_function_that_outlasts_its_own_timeout_fails_as_lambda_says_it(tiny: 
     assert "tiny-dev-short: Task timed out after 1.00 seconds; its thread goes on." in tiny.server.log()
     tiny.touch("invoked")
     until(lambda: (tiny.project / "invoked-went-on").exists() or None, "the thread's end", tiny.server.log)
-    assert result(tiny, "short") is True
 
 
 def test_an_invocation_by_lambdas_api_may_take_longer_than_api_gateway_waits(tmp_path: Path) -> None:
