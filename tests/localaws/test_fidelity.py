@@ -14,7 +14,16 @@ TESTS = Path(__file__).parent.parent
 TEXT = (TESTS.parent / "docs" / "fidelity.md").read_text(encoding="utf-8")
 
 COLUMNS = ("behaviour", "AWS", "here", "tests", "differs, or is a guess", "serverless-offline", "ministack")
-SECTIONS = ("Connections", "Messages", "@connections", "Quotas", "Functions", "Not verifiable without AWS")
+SECTIONS = (
+    "Connections",
+    "Frames",
+    "Messages",
+    "@connections",
+    "Quotas",
+    "Functions",
+    "Faults",
+    "Not verifiable without AWS",
+)
 
 
 def cells(line: str) -> list[str]:

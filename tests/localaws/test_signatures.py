@@ -10,7 +10,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -87,6 +87,7 @@ def test_a_request_that_botocore_signed_passes(method: str, path: str, body: byt
     assert refusal(sign(method, path, body), method, path, body) is None
 
 
+@settings(deadline=None)
 @given(
     method=st.sampled_from(["GET", "POST", "DELETE"]),
     segment=st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="?#"), min_size=1),
@@ -281,6 +282,7 @@ def test_the_host_must_be_signed_and_the_scope_end_as_all_do() -> None:
 HOSTILE = st.text(st.characters(exclude_characters="\r\n\0", max_codepoint=0xFFFF), max_size=40)
 
 
+@settings(deadline=None)
 @given(
     parameters=st.dictionaries(
         st.sampled_from(["Credential", "SignedHeaders", "Signature"]),

@@ -24,9 +24,9 @@ def websocket_connect(event):
 @app.on_ws_message()
 def websocket_message(event):
     record(event)
-    if event.body == "slow":
-        wait_for("messaged")
-        (here / "went-on").touch()
+    if event.body.startswith("slow"):
+        wait_for(f"{event.body} may end")
+        (here / f"{event.body} has ended").touch()
     else:
         app.websocket_api.send(event.connection_id, event.body)
     return {"statusCode": 200, "body": "reaches nobody"}
@@ -36,7 +36,6 @@ def short(event, context):
     if event == "slow":
         wait_for("invoked")
         (here / "invoked-went-on").touch()
-    return context.get_remaining_time_in_millis() <= 1000
 
 @app.lambda_function(name="long")
 def long(event, context):
@@ -58,7 +57,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 def test_a_client_whose_message_takes_too_long_is_told_and_the_function_goes_on(tiny: Tiny) -> None:
     with connect(tiny.url) as client:
         connection_id = tiny.event("CONNECT")["requestContext"]["connectionId"]
-        client.send("slow")
+        client.send("slow 1")
         notice = json.loads(client.recv(timeout=20))
         event = tiny.event("MESSAGE", connection_id)
         assert notice == {
@@ -66,12 +65,12 @@ def test_a_client_whose_message_takes_too_long_is_told_and_the_function_goes_on(
             "connectionId": connection_id,
             "requestId": event["requestContext"]["requestId"],
         }
-        assert not (tiny.project / "went-on").exists()
-        tiny.touch("messaged")
-        until(lambda: (tiny.project / "went-on").exists() or None, "the function's end", tiny.server.log)
-        # Nothing of it reaches the client any more, and the connection stays.
+        ended = tiny.project / "slow 1 has ended"
+        assert not ended.exists()
+        tiny.touch("slow 1 may end")
+        until(lambda: ended.exists() or None, "the function's end", tiny.server.log)
         client.send("still there")
-        assert client.recv(timeout=20) == "still there"
+        until(lambda: "still there" in tiny.seen()[-1].get("body", "") or None, "the next message", tiny.server.log)
 
 
 def test_a_handshake_whose_connect_takes_too_long_is_a_gateway_timeout_without_a_connection(tiny: Tiny) -> None:
@@ -96,18 +95,17 @@ def test_a_function_that_outlasts_its_own_timeout_fails_as_lambda_says_it(tiny: 
     assert told in tiny.server.log()
     tiny.touch("invoked")
     until(lambda: (tiny.project / "invoked-went-on").exists() or None, "the thread's end", tiny.server.log)
-    assert result(tiny, "short") is True
 
 
-def test_an_invocation_by_lambdas_api_may_take_longer_than_api_gateway_waits(tmp_path: Path) -> None:
-    with served(tmp_path, HANDLERS, env=ENV) as tiny, ThreadPoolExecutor() as pool, connect(tiny.url) as client:
+def test_an_invocation_by_lambdas_api_may_take_longer_than_api_gateway_waits(tiny: Tiny) -> None:
+    with ThreadPoolExecutor() as pool, connect(tiny.url) as client:
         invoked = pool.submit(result, tiny, "long")
-        until(lambda: (tmp_path / "long-began").exists() or None, "the function to start", tiny.server.log)
-        client.send("slow")
+        until(lambda: (tiny.project / "long-began").exists() or None, "the function to start", tiny.server.log)
+        client.send("slow 2")
         assert json.loads(client.recv(timeout=20))["message"] == "Endpoint request timed out"
         # It began before that message, and so has had more than the gateway's time.
         tiny.touch("long")
-        tiny.touch("messaged")
+        tiny.touch("slow 2 may end")
         assert invoked.result(20) == "long"
 
 
@@ -116,7 +114,7 @@ def test_a_message_handler_that_outlasts_its_own_timeout_is_an_internal_server_e
     with served(tmp_path, HANDLERS, config=config) as tiny, connect(tiny.url) as client:
         client.send("slow")
         assert json.loads(client.recv(timeout=20))["message"] == "Internal server error"
-        tiny.touch("messaged")
+        tiny.touch("slow may end")
 
 
 def test_with_localaws_integration_ms_0_a_client_waits_for_as_long_as_it_takes(tmp_path: Path) -> None:
@@ -130,5 +128,5 @@ def test_with_localaws_integration_ms_0_a_client_waits_for_as_long_as_it_takes(t
         with slow.result(20) as other:
             other.send("hello")
             assert other.recv(timeout=20) == "hello"
-        tiny.touch("messaged")
-        until(lambda: (tmp_path / "went-on").exists() or None, "the function's end", tiny.server.log)
+        tiny.touch("slow may end")
+        until(lambda: (tmp_path / "slow has ended").exists() or None, "the function's end", tiny.server.log)
