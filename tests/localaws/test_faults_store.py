@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from tests.conftest import dynamodb_client, everything_in
 from tests.localaws import invoked
 from tests.localaws.faulty import Json, control, faulty, hits, inject
 from tests.localaws.test_server import TABLE
-from tests.localaws.tiny import RECORDER, Tiny, served
+from tests.localaws.tiny import RECORDER, Tiny, served, until
 from tests.server import ROOT
 
 if TYPE_CHECKING:
@@ -123,10 +124,13 @@ def test_a_request_is_answered_and_carried_out_as_its_fault_says(
 
 
 def test_a_request_that_is_delayed_is_carried_out_later(tiny: Tiny, behind: DynamoDBClient) -> None:
-    inject(tiny, {"at": "store", "do": "delay", "ms": "300-400", "match": "PutItem"})
+    after = inject(tiny, {"at": "store", "do": "delay", "ms": "1000-1500", "match": "PutItem"})
     begun = time.monotonic()
-    assert put(tiny, 1) == ["200", {}]
-    assert time.monotonic() - begun >= 0.3, "the answer cannot be there before the time is over"
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(put, tiny, 1)
+        until(lambda: hits(tiny, after) or None, "a delayed request", tiny.server.log)
+        assert call(tiny, "get_item", TableName=NAME, Key=item(1)) == ["200", {}] or time.monotonic() - begun > 1
+        assert slow.result() == ["200", {}]
     assert stored(behind) == [1]
 
 
