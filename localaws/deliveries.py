@@ -42,5 +42,4 @@ def _post_late(connection: Connection, frame: bytes, copies: int) -> None:
     """Post what has been answered already: nobody can be told any more that the client is gone or too slow."""
     with contextlib.suppress(BufferFull):
         for _ in range(copies):
-            if connection.closed is None:
-                connection.post(frame)
+            connection.post(frame)
