@@ -6,9 +6,9 @@ A connection answers 410 until its $connect has returned, and again once it is g
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 from chalice.app import WebsocketAPI, WebsocketDisconnectedError
@@ -68,18 +68,18 @@ class Gateway(WebsocketAPI):
     world: World
     clients: dict[str, Client] = field(default_factory=dict)
     posts: list[Post] = field(default_factory=list)
-    faults: deque[str] = field(default_factory=deque)
-    _endpoint: str | None = None
+    faults: list[str] = field(default_factory=list)
+    kinds: ClassVar[Sequence[str]] = FAULTS
 
     def configure_from_api_id(self, api_id: str, stage: str) -> None:
-        assert _URL == f"https://{api_id}.execute-api.us-east-1.amazonaws.com/{stage}"
+        assert f"https://{api_id}.execute-api.us-east-1.amazonaws.com/{stage}" == _URL
 
     def send(self, connection_id: str, message: str) -> None:
         self.world.give_way()
         client = self.clients[connection_id]
         if message.startswith('{"type":"error",'):
             self.world.running.error = json.loads(message)["code"]
-        fault = self.faults.popleft() if self.faults else ""
+        fault = self.faults.pop(0) if self.faults else ""
         arrives = client.is_open and fault in {"", UNANSWERED, HUNG}
         self.posts.append(
             Post(

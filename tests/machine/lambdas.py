@@ -6,7 +6,7 @@ Only the wire is not real: the requests to DynamoDB, the posts to API Gateway, a
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
@@ -75,6 +75,8 @@ class Lambdas:
     requests to Lambda that come next.
     """
 
+    kinds = FAULTS
+
     def __init__(
         self,
         world: World,
@@ -83,7 +85,7 @@ class Lambdas:
         variables: Mapping[str, str],
         handed_on: Callable[[Any], object],
     ) -> None:
-        self.faults: deque[str] = deque()
+        self.faults: list[str] = []
         self._world, self._store, self._gateway = world, store, gateway
         self._settings = Settings.from_env(variables)
         self._handed_on = handed_on
@@ -110,7 +112,9 @@ class Lambdas:
             invocation.patience_ms = int(min(remaining * 0.79, 23_900 if function == MESSAGE else remaining))
             try:
                 if function == CONNECT:
-                    return handlers.connect(event, self._gateway)
+                    answer = handlers.connect(event, self._gateway)
+                    self._world.give_way()  # until API Gateway has the answer, nobody is connected
+                    return answer
                 if function == MESSAGE:
                     return handlers.message(event, context, self._gateway)
                 if function == DISCONNECT:
@@ -129,7 +133,7 @@ class Lambdas:
         """As boto3's client of Lambda."""
         assert (FunctionName, InvocationType) == (Context.function_name, "Event")
         self._world.give_way()
-        fault = self.faults.popleft() if self.faults else ""
+        fault = self.faults.pop(0) if self.faults else ""
         if fault:
             self._world.running.hits.append(fault)
         if fault == INVOKE_UNREACHABLE:

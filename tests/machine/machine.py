@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from chalicelib.ranges import position_of
 
@@ -26,7 +26,7 @@ from .gateway import Client, Gateway
 from .lambdas import CONNECT, DISCONNECT, MESSAGE, PUBLISH, Lambdas
 from .model import MUST, NEVER, Failure, Model, Publish, Word
 from .store import TableStore
-from .world import KILLED, RAISED, RETURNED, Invocation, World
+from .world import KILLED, ORDERS, RAISED, RETURNED, Invocation, World
 
 HOME, ROOM = "default", "@room"
 CHANNELS = (HOME, ROOM)
@@ -37,7 +37,7 @@ MOST_CLIENTS, MOST_UNDER_WAY = 6, 8
 LONGEST_CONNECTION_MS = 7_200_000
 YOUNG_MS = 61_000
 LIFE_S = 7_800
-TOKEN_S = 90
+TOKEN_S = 40
 """How long a connection is recorded, and a token that ends early holds."""
 
 A_DAY_MS = 87_000_000
@@ -73,7 +73,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = World(self._has_ended)
         self.store = TableStore(self.world)
         self.gateway = Gateway(self.world)
         self.model = Model(posts=self.gateway.posts)
@@ -98,27 +98,38 @@ class Machine(RuleBasedStateMachine):
 
     # --- rules: what clients and backends do
 
-    @initialize(clients=st.integers(1, 3), rights=st.booleans())
-    def begin(self, clients: int, rights: bool) -> None:
+    @initialize(
+        clients=st.integers(1, 4),
+        at_home=st.booleans(),
+        inside=st.booleans(),
+        rights=st.booleans(),
+        parts=st.sampled_from([1, 3]),
+        lag_ms=st.sampled_from([0, 20, 1_000]),
+    )
+    def begin(self, *, clients: int, at_home: bool, inside: bool, rights: bool, parts: int, lag_ms: int) -> None:
+        """Some clients are connected, and perhaps in a channel. The index and reads that are not consistent are so
+        late; a big channel is sent to in so many parts side by side.
+        """
         self.rights = rights
-        self.lambdas = Lambdas(
-            self.world,
-            self.store,
-            self.gateway,
-            {
-                "TABLE_NAME": "channels",
-                "PUBLISH_FUNCTION": "channels-dev-publish",
-                "AUTHENTICATION": "authorizer" if rights else "none",
-            },
-            self._hand_on,
-        )
+        self.store.lag_ms = lag_ms
+        variables = {
+            "TABLE_NAME": "channels",
+            "PUBLISH_FUNCTION": "channels-dev-publish",
+            "AUTHENTICATION": "authorizer" if rights else "none",
+            "INVOCATION_RATE": str(8_000 // parts),
+        }
+        self.lambdas = Lambdas(self.world, self.store, self.gateway, variables, self._hand_on)
         self._after.callback(self.lambdas.close)
         for _ in range(clients):
-            self.connect(home=None)
+            self.connect(HOME if at_home else None)
         self.world.settle()
+        if inside:
+            for client in self.clients:
+                self._say(client, "join", HOME)
+            self.world.settle()
 
     @precondition(lambda self: len(self.clients) < MOST_CLIENTS)
-    @rule(home=st.sampled_from([None, *CHANNELS[:1]]), token=st.just(False) | st.booleans())
+    @rule(home=st.sampled_from([None, HOME]), token=st.booleans())
     def connect(self, home: str | None, token: bool = False) -> None:
         """A client begins its handshake; with `token`, one that ends soon, where the server asks for any."""
         name = f"c{len(self.clients)}"
@@ -127,17 +138,27 @@ class Machine(RuleBasedStateMachine):
         self.gateway.clients[name] = client
         event = self._event("CONNECT", client) | {"queryStringParameters": {"room": home or ""}}
         if self.rights:
-            event["requestContext"]["authorizer"] = {"principalId": "user"} | ({"exp": str(expires_at)} if token else {})
+            event["requestContext"]["authorizer"] = {"principalId": "user"} | (
+                {"exp": str(expires_at)} if token else {}
+            )
         invocation = self.lambdas.run(CONNECT, f"connect {name}", event)
         self.handshakes[invocation] = client
         if home is not None:
             self.model.words.append(Word(client, home, True, client.connected_at, invocation, "text", home=True))
 
     @precondition(lambda self: self._can_send())
-    @rule(client=NUMBERS, says=st.sampled_from([*WORDS]), channel=st.sampled_from(CHANNELS))
-    def say(self, client: int, says: str, channel: str) -> None:
-        """A client sends a join or a leave."""
-        self._say(self._pick_open(client), says, channel)
+    @rule(
+        client=NUMBERS,
+        words=st.lists(st.sampled_from([*WORDS]), min_size=1, max_size=3),
+        channel=st.sampled_from(CHANNELS),
+        ms=st.sampled_from([1, 0]),
+    )
+    def say(self, client: int, words: list[str], channel: str, ms: int) -> None:
+        """A client sends joins and leaves, back to back, so long after each other."""
+        who = self._pick_open(client)
+        for word in words:
+            self.world.pass_time(ms)
+            self._say(who, word, channel)
 
     @precondition(lambda self: self._can_send())
     @rule(client=NUMBERS, how=st.sampled_from([*MESSAGES]), channel=st.sampled_from(CHANNELS))
@@ -146,12 +167,12 @@ class Machine(RuleBasedStateMachine):
         self._send(self._pick_open(client), how, channel)
 
     @precondition(lambda self: self._can_send())
-    @rule(client=NUMBERS, channel=st.sampled_from(CHANNELS[::-1]))
-    def enter(self, client: int, channel: str) -> None:
-        """A y-webrtc client subscribes and announces itself, back to back."""
-        who = self._pick_open(client)
-        self._say(who, "subscribe", channel)
-        self._send(who, "announce", channel)
+    @rule(client=NUMBERS, together=st.integers(1, 2))
+    def enter(self, client: int, together: int) -> None:
+        """So many y-webrtc clients subscribe and announce themselves, back to back."""
+        for who in [*self._open(), *self._open()][client % len(self._open()) :][: min(together, len(self._open()))]:
+            self._say(who, "subscribe", ROOM)
+            self._send(who, "announce", ROOM)
 
     @precondition(lambda self: len(self.world.under_way) < MOST_UNDER_WAY)
     @rule(channel=st.sampled_from(CHANNELS), remaining_ms=st.sampled_from([None, 400]))
@@ -159,18 +180,12 @@ class Machine(RuleBasedStateMachine):
         """A backend's message; with `remaining_ms` in a function that has little time."""
         self._publish(channel, remaining_ms)
 
-    @precondition(lambda self: self._open())
+    @precondition(lambda self: self._here())
     @rule(client=NUMBERS, told=st.booleans())
     def vanish(self, client: int, told: bool) -> None:
-        """A client is gone, and API Gateway says so, or does not."""
-        self._vanish(self._pick_open(client), told)
-
-    @precondition(lambda self: any(client.gone is None and client.opened is None for client in self.clients))
-    @rule()
-    def abandon(self) -> None:
-        """A client is gone in mid-handshake."""
-        connecting = [client for client in self.clients if client.gone is None and client.opened is None]
-        self._vanish(connecting[0], told=False)
+        """A client is gone, perhaps in mid-handshake, and API Gateway says so, or does not."""
+        here = self._here()
+        self._vanish(here[client % len(here)], told)
 
     # --- rules: what AWS does
 
@@ -194,18 +209,28 @@ class Machine(RuleBasedStateMachine):
         self._finish(ready[which % len(ready)])
 
     @precondition(lambda self: self.world.under_way)
-    @rule()
-    def settle(self) -> None:
-        """All go on until they have ended."""
-        self.world.settle()
+    @rule(order=st.sampled_from(ORDERS), ms=st.sampled_from([0, 1, 60]))
+    def settle(self, order: str, ms: int) -> None:
+        """All go on until they have ended: each step takes so long."""
+        self.world.settle(order, ms)
 
-    @rule(milliseconds=st.sampled_from([1, 60, 250, 1_000, 3_000, 10_000, YOUNG_MS, LONGEST_CONNECTION_MS]))
+    @rule(milliseconds=st.sampled_from([1, 60, 250, 1_000, 3_000, 10_000]))
     def wait(self, milliseconds: int) -> None:
-        """Time passes. API Gateway closes what has been open for two hours, and does not say so."""
+        """Time passes."""
         self.world.pass_time(milliseconds)
-        for client in self.clients:
-            if client.gone is None and self.world.now >= client.connected_at + LONGEST_CONNECTION_MS:
+
+    @precondition(lambda self: not self.world.under_way)
+    @rule(milliseconds=st.sampled_from([YOUNG_MS, LONGEST_CONNECTION_MS]), sweep=st.booleans())
+    def rest(self, milliseconds: int, sweep: bool) -> None:
+        """Much time passes. API Gateway closes what has been open for two hours, and does not say so; TTL deletes what
+        has expired, or is late.
+        """
+        self.world.pass_time(milliseconds)
+        for client in self._here():
+            if self.world.now >= client.connected_at + LONGEST_CONNECTION_MS:
                 self._vanish(client, told=False)
+        if sweep:
+            self.store.sweep()
 
     @precondition(lambda self: self.world.under_way)
     @rule(which=NUMBERS)
@@ -220,47 +245,26 @@ class Machine(RuleBasedStateMachine):
         publish, event, request_id = self.backends[which % len(self.backends)]
         self._run_publish(publish, event, request_id)
 
-    @rule(how=st.sampled_from(requests.FAULTS), times=st.integers(1, 3), after=st.integers(0, 2))
-    def fail_requests(self, how: str, times: int, after: int) -> None:
-        """This becomes of the table's next requests, but the first `after`."""
-        self.store.faults = type(self.store.faults)([""] * after + [how] * times)
-
-    @rule(how=st.sampled_from(posts.FAULTS), times=st.integers(1, 3), after=st.integers(0, 2))
-    def fail_posts(self, how: str, times: int, after: int) -> None:
-        """This becomes of the next posts, but the first `after`."""
-        self.gateway.faults = type(self.gateway.faults)([""] * after + [how] * times)
-
-    @rule(how=st.sampled_from(invokes.FAULTS))
-    def fail_to_hand_on(self, how: str) -> None:
-        """This becomes of the next request to Lambda."""
-        self.lambdas.faults.append(how)
-
-    @rule(milliseconds=st.sampled_from([0, 20, 1_000]))
-    def lag(self, milliseconds: int) -> None:
-        """From now on, the index and reads that are not consistent are so late."""
-        self.store.lag_ms = milliseconds
-
-    @rule()
-    def sweep(self) -> None:
-        """TTL deletes what has expired."""
-        self.store.sweep()
+    @rule(
+        how=st.sampled_from([*requests.FAULTS, *posts.FAULTS, *invokes.FAULTS]),
+        times=st.integers(1, 3),
+        after=st.integers(0, 2),
+    )
+    def fail(self, how: str, times: int, after: int) -> None:
+        """This becomes of the next requests, or posts, but the first `after`."""
+        for wire in (self.store, self.gateway, self.lambdas):
+            if how in wire.kinds:
+                wire.faults[:] = [""] * after + [how] * times
 
     # --- checks
-
-    @invariant()
-    def everything_that_has_ended_is_right(self) -> None:
-        type(self).reached["steps"] += 1
-        try:
-            self._check_ended()
-        except Failure:
-            self.failed = True
-            raise
 
     def teardown(self) -> None:
         try:
             if not self.failed and hasattr(self, "lambdas"):
                 self._end()
         finally:
+            self.failed = True
+            self.reached["steps"] += self.world.steps
             for invocation in [*self.world.under_way]:
                 self.world.kill(invocation)
             self._after.close()
@@ -274,11 +278,9 @@ class Machine(RuleBasedStateMachine):
         self.world.pass_time(max(YOUNG_MS, self.store.lag_ms))
         last = [self._publish(channel) for channel in CHANNELS]
         self.world.settle()
-        self._check_ended()
         for publish in last:
             for client in self.clients:
                 self._check_membership(publish, client)
-        self.reached["pairs"] += self.model.check_pairs()
         self._check_records()
         self.world.pass_time(A_DAY_MS)
         self.store.sweep()
@@ -286,25 +288,31 @@ class Machine(RuleBasedStateMachine):
         if left:
             raise Failure(f"a day later there is still something in {sorted(left)}")
 
-    def _check_ended(self) -> None:
+    def _has_ended(self, invocation: Invocation) -> None:
+        if not self.failed:
+            self.failed = True  # until it has been found right: then there is nothing more to look for at the end
+            self._check(invocation)
+            self.failed = False
+
+    def _check(self, invocation: Invocation) -> None:
+        """What came of an invocation, and of the publish that it was the last run of."""
         if self.tracebacks:
             raise Failure(self.tracebacks[0])
-        ended, self.world.ended = self.world.ended, []
-        for invocation in ended:
-            self.reached[f"invocations {invocation.outcome}"] += 1
-            self.reached.update(invocation.hits)
-            if client := self.handshakes.get(invocation):
-                self._check_handshake(invocation, client)
-            elif client := self.disconnects.get(invocation):
-                self._check_disconnect(invocation, client)
-            elif invocation in self.frames:
-                self._check_frame(invocation)
-            elif invocation.outcome == RAISED and not self._may_fail(invocation):
-                raise Failure(f"{invocation} has failed without a cause: {invocation.answer!r}")
-        for publish in {self.sending[invocation] for invocation in ended if invocation in self.sending}:
+        self.reached[f"invocations {invocation.outcome}"] += 1
+        self.reached.update(invocation.hits)
+        if client := self.handshakes.get(invocation):
+            self._check_handshake(invocation, client)
+        elif client := self.disconnects.get(invocation):
+            self._check_disconnect(invocation, client)
+        elif invocation in self.frames:
+            self._check_frame(invocation)
+        elif invocation.outcome == RAISED and not self._may_fail(invocation):
+            raise Failure(f"{invocation} has failed without a cause: {invocation.answer!r}")
+        if publish := self.sending.get(invocation):
             self.model.check_once(publish.mark)
-            if publish.ended and any(run.begun for run in publish.runs):
+            if publish.begun and publish.ended:
                 self.reached.update(self.model.check_publish(publish, self.clients))
+                self.reached["pairs"] += self.model.check_pairs(publish)
 
     def _check_handshake(self, invocation: Invocation, client: Client) -> None:
         """API Gateway lets the client in, or not."""
@@ -319,10 +327,13 @@ class Machine(RuleBasedStateMachine):
 
     def _check_disconnect(self, invocation: Invocation, client: Client) -> None:
         """Nothing is left, where nothing else has been under way and nothing has failed."""
-        others = [run for run, (sender, *_) in self.frames.items() if sender is client]
-        quiet = all(run.ended and invocation.begun and run.ended.ms + 1_000 < invocation.begun.ms for run in others)
-        opened = client.opened and invocation.begun and client.opened.ms + 1_000 < invocation.begun.ms
-        if quiet and opened and invocation.done and not self._may_fail(invocation):
+        begun = invocation.begun
+        if begun is None or not invocation.done or self._may_fail(invocation):
+            return
+        before = [run for run, (sender, *_) in self.frames.items() if sender is client]
+        before += [run for run, sender in self.handshakes.items() if sender is client]
+        seen = begun.ms - self.store.lag_ms
+        if all(run.ended and run.ended < begun and run.ended.ms <= seen for run in before):
             self.reached["clean disconnects"] += 1
             left = self._items_of(client)
             if left:
@@ -373,7 +384,8 @@ class Machine(RuleBasedStateMachine):
         """At the end, who is in a channel must be, and who must be is."""
         items = [item for (_channel, _member), item in self._memberships(client) if self._is_of(item, publish.channel)]
         if client.gone is not None:
-            if items:
+            # What has expired is left to TTL.
+            if any(int(item["expires_at"]["N"]) * 1_000 > self.world.now for item in items):
                 raise Failure(f"{client.id} is gone, and still in {publish.channel}")
             return
         verdict, reason = self.model.verdict(publish, client)
@@ -485,6 +497,9 @@ class Machine(RuleBasedStateMachine):
 
     def _open(self) -> list[Client]:
         return [client for client in self.clients if client.is_open]
+
+    def _here(self) -> list[Client]:
+        return [client for client in self.clients if client.gone is None]
 
     def _can_send(self) -> bool:
         return bool(self._open()) and len(self.world.under_way) < MOST_UNDER_WAY

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from . import gateway, store
 from .gateway import Client, Post
@@ -67,14 +68,34 @@ class Publish:
     runs: list[Invocation] = field(default_factory=list)
 
     @property
-    def begun(self) -> Moment:
-        return min(run.begun for run in self.runs if run.begun)
+    def begun(self) -> Moment | None:
+        """None where none of its runs has taken a step."""
+        return min((run.begun for run in self.runs if run.begun), default=None)
 
     @property
     def ended(self) -> Moment | None:
         """None while it is under way."""
         ends = [run.ended for run in self.runs]
         return None if None in ends else max(end for end in ends if end)
+
+
+class Entered(NamedTuple):
+    """A client that has subscribed, and announced itself."""
+
+    word: Word
+    announce: Publish
+
+    @property
+    def client(self) -> Client:
+        return self.word.client
+
+    @property
+    def channel(self) -> str:
+        return self.word.channel
+
+    @property
+    def subscribe(self) -> Invocation:
+        return self.word.by
 
 
 @dataclass
@@ -91,7 +112,7 @@ class Model:
     def verdict(self, publish: Publish, client: Client) -> tuple[str, str]:
         """Whether it must, may or never gets that message, all of whose runs have ended, and why."""
         begun, ended = publish.begun, publish.ended
-        assert ended
+        assert begun and ended
         if client.id in publish.exclude:
             return NEVER, "it is excluded"
         words = self.said(client, publish.channel)
@@ -137,7 +158,7 @@ class Model:
         for leave in words:
             if not leave.joins and leave.by.asked < ended and (last.home if leave.home else leave.at > last.at):
                 return "a leave is later than its last join that was done"
-        if client.expires_at * 1_000 < ended.ms + CLOCKS_MS:
+        if _ends(client, ended):
             return "its membership may have expired"
         return ""
 
@@ -180,54 +201,57 @@ class Model:
         if twice:
             raise Failure(f"{sorted(twice)} have got {mark} twice")
 
-    def check_pairs(self) -> int:
-        """Two y-webrtc clients that have subscribed and announced have met, and without glare. Returns how many."""
-        entered = [pair for publish in self.publishes if (pair := self._entered(publish))]
-        pairs = [
-            (one, other)
-            for number, one in enumerate(entered)
-            for other in entered[:number]
-            if one[1].channel == other[1].channel
-        ]
-        return sum(self._check_pair(*one, *other) for one, other in pairs)
+    def check_pairs(self, announce: Publish) -> int:
+        """Two y-webrtc clients that have subscribed and announced have met, and without glare: the sender of that
+        announce, which has ended just now, and each that has entered before. Returns how many.
+        """
+        ended = announce.ended
+        assert ended
+        entered = self._entered(announce, ended)
+        if entered is None:
+            return 0
+        others = (self._entered(other, ended) for other in self.publishes if other.sender is not announce.sender)
+        return sum(self._check_pair(entered, other) for other in others if other and other.channel == entered.channel)
 
-    def _entered(self, announce: Publish) -> tuple[Word, Publish] | None:
-        """The announce with its sender's subscribe, where each was the only one and did what it was asked for."""
-        client = announce.sender
-        if not announce.announces or client is None or client.home == announce.channel:
+    def _entered(self, announce: Publish, until: Moment) -> Entered | None:
+        """The first announce of its sender and its first subscribe, where both did what they were asked for, and where
+        it has not said that it leaves until then.
+        """
+        client, begun = announce.sender, announce.begun
+        if not announce.announces or begun is None or client is None or client.home == announce.channel:
             return None
-        words = self.said(client, announce.channel)
-        others = [other for other in self.publishes if other.sender is client and other.channel == announce.channel]
-        if len(words) != 1 or not words[0].joins or words[0].dialect != "ywebrtc" or others != [announce]:
+        words = [word for word in self.said(client, announce.channel) if word.by.asked < until]
+        if not words or not all(word.dialect == "ywebrtc" for word in words):
             return None
-        subscribe, found_by = words[0].by, announce.begun.ms + RENDEZVOUS_MS
-        if not subscribe.done or not subscribe.ended or subscribe.ended.ms >= found_by:
-            return None
-        if announce.ended is None or _before(client.gone, announce.ended) or not all(run.done for run in announce.runs):
-            return None
-        return words[0], announce
+        subscribe = words[0].by
+        first = next(each for each in self.publishes if each.announces and each.sender is client)
+        holds = (
+            first is announce,
+            announce.ended and announce.ended <= until,
+            all(run.done for run in (subscribe, *announce.runs)),
+            subscribe.ended and subscribe.ended.ms < begun.ms + RENDEZVOUS_MS,
+            not _before(client.gone, until) and not _ends(client, until),
+        )
+        return Entered(words[0], announce) if all(holds) else None
 
-    def _check_pair(self, one: Word, from_one: Publish, other: Word, from_other: Publish) -> bool:
-        ends = [publish.ended for publish in (from_one, from_other) if publish.ended]
-        if any(_before(word.client.gone, max(ends)) for word in (one, other)):
-            return False
-        to_other = [post for post in self.posts_of(from_one) if post.to == other.client.id]
-        to_one = [post for post in self.posts_of(from_other) if post.to == one.client.id]
+    def _check_pair(self, one: Entered, other: Entered) -> bool:
+        to_other = [post for post in self.posts_of(one.announce) if post.to == other.client.id]
+        to_one = [post for post in self.posts_of(other.announce) if post.to == one.client.id]
         if any(post.fault for post in [*to_one, *to_other]):
-            return False
-        if any(word.client.expires_at * 1_000 < max(ends).ms + CLOCKS_MS for word in (one, other)):
             return False
         if not to_other and not to_one:
             raise Failure(f"{one.client.id} and {other.client.id} have never met in {one.channel}")
         if to_one and to_other and abs(to_one[0].at.ms - to_other[0].at.ms) < SIGNAL_MS:
-            spans = [
-                post.at.ms - word.by.begun.ms
-                for post, word in ((to_one[0], other), (to_other[0], one))
-                if word.by.begun
-            ]
-            if max(spans) <= PROMPT_MS:
+            begun = [each.subscribe.begun for each in (other, one) if each.subscribe.begun]
+            left = (to_one[0].at, to_other[0].at)
+            if all(at.ms - since.ms <= PROMPT_MS for at, since in zip(left, begun, strict=True)):
                 raise Failure(f"{one.client.id} and {other.client.id} have announced themselves at once: glare")
         return True
+
+
+def _ends(client: Client, moment: Moment) -> bool:
+    """Whether its memberships may have expired by then."""
+    return client.expires_at * 1_000 < moment.ms + CLOCKS_MS
 
 
 def _before(one: Moment | None, other: Moment | None) -> bool:

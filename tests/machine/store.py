@@ -1,12 +1,11 @@
 """The table, as DynamoDB may show it: each request a step of its invocation, with the failures that a test orders.
 
-A read that does not ask for consistency, and each of the index, sees the table as it was `lag_ms` ago. A page ends after
-PAGE_ITEMS items, filtered or not. What a batch writes is not written at once. TTL deletes when `sweep` is called.
+A read that does not ask for consistency, and each of the index, sees the table as it was `lag_ms` ago. A page ends
+after so many items, filtered or not. What a batch writes is not written at once. TTL deletes when `sweep` is called.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,7 +16,7 @@ from tests.fuzz.store import Item, Key, MemoryStore, _holds, _projected
 
 from .world import World
 
-PAGE_ITEMS = 2
+PAGE_ITEMS, INDEX_PAGE_ITEMS = 2, 1
 
 SLOW_MS = 2_500
 """What a slow request takes, or one that is repeated after its answer was lost; store.py waits 3 s for one."""
@@ -36,11 +35,13 @@ _URL = "https://dynamodb.us-east-1.amazonaws.com"
 
 
 class TableStore(MemoryStore):
-    """A DynamoDB client. `faults` are for the requests that come next."""
+    """A DynamoDB client. `faults` are for the requests that come next, each of one of the `kinds`."""
+
+    kinds = FAULTS
 
     def __init__(self, world: World) -> None:
         super().__init__()
-        self.faults: deque[str] = deque()
+        self.faults: list[str] = []
         self.lag_ms = 0
         self._world = world
         self._versions: list[tuple[int, Mapping[Key, Item]]] = [(world.now, {})]
@@ -90,7 +91,7 @@ class TableStore(MemoryStore):
 
     def _request(self, act: Callable[[], Any], do_half: Callable[[], Any] | None = None) -> Any:
         self._world.give_way()
-        fault = self.faults.popleft() if self.faults else ""
+        fault = self.faults.pop(0) if self.faults else ""
         if fault:
             self._world.running.hits.append(fault)
         if fault == REFUSED:
@@ -122,10 +123,11 @@ class TableStore(MemoryStore):
         if start := request.get("ExclusiveStartKey"):
             after = (start["channel"]["S"], start["member"]["S"])
             matching = [(key, item) for key, item in matching if key > after]
-        page = matching[: min(PAGE_ITEMS, request.get("Limit", PAGE_ITEMS))]
+        most = INDEX_PAGE_ITEMS if "IndexName" in request else min(PAGE_ITEMS, request.get("Limit", PAGE_ITEMS))
+        page = matching[:most]
         found = [item for _key, item in page if _holds(request.get("FilterExpression", ""), item, request)]
         last = {}
-        if len(page) == PAGE_ITEMS:
+        if len(page) == most:
             names = ("channel", "member", "connection_id") if "IndexName" in request else ("channel", "member")
             last = {"LastEvaluatedKey": {name: page[-1][1][name] for name in names}}
         return {"Items": [_projected(item, request) for item in found], **last}

@@ -19,6 +19,9 @@ START_MS = 1_800_000_000_000
 
 RETURNED, RAISED, KILLED = "returned", "raised", "killed"
 
+ONE_BY_ONE, LAST_FIRST, IN_TURNS = ORDERS = ("one by one", "last first", "in turns")
+"""How all that is under way comes to its end."""
+
 
 class Moment(NamedTuple):
     """When something happened: before or after all else that did, and by the clock (ms since 1970)."""
@@ -51,7 +54,7 @@ class Invocation:
         self.answer: Any = None
         self.patience_ms = 0
         self.hits: list[str] = []
-        self.greenlet = greenlet(lambda: self._run(act))
+        self.greenlet = greenlet(lambda: self._run(act), world.hub)
 
     @property
     def done(self) -> bool:
@@ -70,13 +73,16 @@ class Invocation:
 
 
 class World:
-    """The time that all share, and the invocations that are under way, the oldest first."""
+    """The time that all share, and the invocations that are under way, the oldest first. `ended` is called with each
+    when it has ended.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[Invocation], object]) -> None:
         self.now = START_MS
+        self.hub = getcurrent()
         self.under_way: list[Invocation] = []
-        self.ended: list[Invocation] = []
-        """Those that have ended, until someone takes them away."""
+        self.steps = 0
+        self._ended = ended
         self._running: Invocation | None = None
         self._order = count(1)
 
@@ -98,6 +104,7 @@ class World:
 
     def step(self, invocation: Invocation) -> None:
         """Lets it go on until it gives way or ends."""
+        self.steps += 1
         invocation.begun = invocation.begun or self.moment()
         self._running = invocation
         invocation.greenlet.switch()
@@ -120,26 +127,29 @@ class World:
             if invocation.deadline <= self.now:
                 self.kill(invocation)
 
-    def settle(self) -> None:
-        """Lets all that is under way come to its end, one after the other; time goes on only while all sleep."""
+    def settle(self, order: str = ONE_BY_ONE, ms: int = 0) -> None:
+        """Lets all that is under way come to its end, in that order. A step takes so long, and while all sleep time
+        goes on.
+        """
+        turn = 0
         while self.under_way:
-            if ready := self.ready():
-                self.step(ready[0])
-            else:
+            ready = self.ready()
+            if not ready:
                 self.pass_time(min(invocation.wakes_at for invocation in self.under_way) - self.now)
+                continue
+            turn += 1
+            self.step(ready[{ONE_BY_ONE: 0, LAST_FIRST: -1}.get(order, turn % len(ready))])
+            self.pass_time(ms)
 
     def give_way(self, until: int = 0) -> None:
         """Called by an invocation: others may go first; it goes on at `until` at the earliest."""
-        actor = getcurrent()
-        assert actor is self.running.greenlet
-        assert actor.parent is not None
         self.running.wakes_at = until
-        actor.parent.switch()
+        self.hub.switch()
 
     def _end(self, invocation: Invocation) -> None:
         invocation.ended = self.moment()
         self.under_way.remove(invocation)
-        self.ended.append(invocation)
+        self._ended(invocation)
 
 
 class WorldClock(Clock):
