@@ -100,9 +100,18 @@ class Lambdas:
         self._after.close()
 
     def run(
-        self, function: str, name: str, event: Any, request_id: str = "", *, remaining_ms: int | None = None
+        self,
+        function: str,
+        name: str,
+        event: Any,
+        request_id: str = "",
+        *,
+        remaining_ms: int | None = None,
+        answer_ms: int = 0,
     ) -> Invocation:
-        """Begins an invocation with that event. `remaining_ms` is what it is told that it has, when it begins."""
+        """Begins an invocation with that event. `remaining_ms` is what it is told that it has, when it begins;
+        API Gateway has the answer of a $connect `answer_ms` after it has returned.
+        """
 
         def act(invocation: Invocation) -> object:
             idle = self._idle[function]
@@ -113,7 +122,7 @@ class Lambdas:
             try:
                 if function == CONNECT:
                     answer = handlers.connect(event, self._gateway)
-                    self._world.give_way()  # until API Gateway has the answer, nobody is connected
+                    self._world.give_way(self._world.now + answer_ms)
                     return answer
                 if function == MESSAGE:
                     return handlers.message(event, context, self._gateway)

@@ -128,10 +128,12 @@ class Machine(RuleBasedStateMachine):
                 self._say(client, "join", HOME)
             self.world.settle()
 
-    @precondition(lambda self: len(self.clients) < MOST_CLIENTS)
-    @rule(home=st.sampled_from([None, HOME]), token=st.booleans())
-    def connect(self, home: str | None, token: bool = False) -> None:
-        """A client begins its handshake; with `token`, one that ends soon, where the server asks for any."""
+    @precondition(lambda self: len(self._here()) < MOST_CLIENTS)
+    @rule(home=st.sampled_from([None, HOME]), token=st.booleans(), answer_ms=st.sampled_from([0, 500]))
+    def connect(self, home: str | None, token: bool = False, answer_ms: int = 0) -> None:
+        """A client begins its handshake; with `token`, one that ends soon, where the server asks for any. The answer of
+        its $connect is so long on its way.
+        """
         name = f"c{len(self.clients)}"
         expires_at = self.world.now // 1_000 + (TOKEN_S if token and self.rights else LIFE_S)
         client = Client(name, home, self.world.now, expires_at)
@@ -141,7 +143,7 @@ class Machine(RuleBasedStateMachine):
             event["requestContext"]["authorizer"] = {"principalId": "user"} | (
                 {"exp": str(expires_at)} if token else {}
             )
-        invocation = self.lambdas.run(CONNECT, f"connect {name}", event)
+        invocation = self.lambdas.run(CONNECT, f"connect {name}", event, answer_ms=answer_ms)
         self.handshakes[invocation] = client
         if home is not None:
             self.model.words.append(Word(client, home, True, client.connected_at, invocation, "text", home=True))
@@ -180,7 +182,7 @@ class Machine(RuleBasedStateMachine):
         """A backend's message; with `remaining_ms` in a function that has little time."""
         self._publish(channel, remaining_ms)
 
-    @precondition(lambda self: self._here())
+    @precondition(lambda self: len(self._here()) > 1)
     @rule(client=NUMBERS, told=st.booleans())
     def vanish(self, client: int, told: bool) -> None:
         """A client is gone, perhaps in mid-handshake, and API Gateway says so, or does not."""
@@ -220,7 +222,7 @@ class Machine(RuleBasedStateMachine):
         self.world.pass_time(milliseconds)
 
     @precondition(lambda self: not self.world.under_way)
-    @rule(milliseconds=st.sampled_from([YOUNG_MS, LONGEST_CONNECTION_MS]), sweep=st.booleans())
+    @rule(milliseconds=st.sampled_from([YOUNG_MS, YOUNG_MS, YOUNG_MS, LONGEST_CONNECTION_MS]), sweep=st.booleans())
     def rest(self, milliseconds: int, sweep: bool) -> None:
         """Much time passes. API Gateway closes what has been open for two hours, and does not say so; TTL deletes what
         has expired, or is late.
@@ -349,6 +351,8 @@ class Machine(RuleBasedStateMachine):
         if invocation.error:
             self.reached[invocation.error] += 1
             self._check_error(invocation, client)
+        else:
+            self.model.check_word(invocation)
         if answered:
             self.model.check_once(mark)
             texts = {post.text for post in self.gateway.posts if post.by is invocation and mark in post.text}

@@ -194,6 +194,18 @@ class Model:
                 raise Failure(f"{client.id} has got {publish.mark} of {publish.channel}: {reason}")
         return verdicts
 
+    def check_word(self, done: Invocation) -> None:
+        """A join is not said to be done that came after a later leave, with no other join of that channel."""
+        for word in self.words:
+            if word.by is not done or not word.joins or not done.begun:
+                continue
+            if word.client.home == word.channel:
+                continue
+            others = [other for other in self.said(word.client, word.channel) if other is not word]
+            leaves = [other for other in others if not other.joins and other.by.done and other.at > word.at]
+            if leaves == others and any(_before(leave.by.ended, done.begun) for leave in leaves):
+                raise Failure(f"{done} was said to be done, and {leaves[0].by} came before it")
+
     def check_once(self, mark: str) -> None:
         """Nobody gets anything twice."""
         receivers = [post.to for post in self.posts if post.delivered and mark in post.text]
