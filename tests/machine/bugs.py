@@ -245,8 +245,8 @@ def stamp_words_when_they_are_handled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def join_for_longer_than_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    join = Table.join
-    monkeypatch.setattr(Table, "join", lambda self, *words, until: join(self, *words))
+    expiry = table._expiry
+    monkeypatch.setattr(table, "_expiry", lambda connected_at, _until=None: expiry(connected_at))
 
 
 def miscount(monkeypatch: pytest.MonkeyPatch) -> None:
