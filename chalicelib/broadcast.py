@@ -226,7 +226,9 @@ class _Sending:
         self._look_at = self._clock.elapsed_ms() + SLOW_MS
 
     def run(self, expected: int) -> Result:
-        most = min(self._broadcast.window, math.ceil(math.sqrt(THREAD_COST * expected)))
+        # Each holds what it has drawn until its turn, and is to post it even when the invocation's time is up meanwhile.
+        useful = max(2, math.ceil(self._rate * SLOW_MS / 1_000))
+        most = min(self._broadcast.window, math.ceil(math.sqrt(THREAD_COST * expected)), useful)
         head = [delivery for _ in range(most) if (delivery := self._draw())]
         self._source, self._drawn_out = chain(head, self._source), False
         self._threads = len(head)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from chalicelib.broadcast import (
     HOPELESS,
     RETRY_MS,
+    SLOW_MS,
     Delivery,
     Result,
 )
@@ -187,3 +189,20 @@ def test_posts_are_paced() -> None:
     sending.gateway.open = set(names)
     sending.broadcast.send(map(delivery, names), sending.pruned.append, rate=1_000)
     assert clock.now_ms() - NOW == pytest.approx(2_500, abs=5)
+
+
+def test_what_is_drawn_is_sent_soon_after_the_drawing_has_ended_however_low_the_rate() -> None:
+    """Threads that the rate has no use for draw nothing: each would hold a delivery until its turn."""
+    end, clock, gateway = NOW + 100, FakeClock(), FakeGateway()
+
+    def until_then() -> Iterator[Delivery]:
+        for number in count():
+            if clock.now_ms() >= end:
+                return
+            gateway.open.add(f"c{number}")
+            yield delivery(f"c{number}")
+
+    broadcast = new_broadcast(gateway.post, InlineExecutor(), 128, clock)
+    result = broadcast.send(until_then(), lambda _gone: None, expected=10_000, rate=100, burst=False)
+    assert result.delivered > 10
+    assert clock.now_ms() <= end + SLOW_MS
