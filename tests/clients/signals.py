@@ -33,7 +33,7 @@ def assert_each_publish_came_once(pages: Sequence[ClientPage], faults: Faults) -
         pages[0].wait_for("every publish at every subscriber", lambda: not missing(pages, faults.hits()))
     except AssertionError as error:
         raise AssertionError(f"lost without a fault: {missing(pages, faults.hits())}") from error
-    assert not doubled(pages)
+    assert not doubled(pages), f"came twice: {doubled(pages)}"
 
 
 def missing(pages: Sequence[ClientPage], injected: Sequence[Hit] = ()) -> Counter[Copy]:
