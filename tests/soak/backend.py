@@ -1,0 +1,79 @@
+"""A backend that publishes: AWS's own SDK, invoking the app's publish function.
+
+It asks again, with the same id, where it is not told what became of a message: then too it is sent once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .accounts import PARTLY, UNAVAILABLE
+from .history import JSON, History, Message, mark
+
+FUNCTION = "channels-dev-publish"
+ANSWER_S = 90
+ATTEMPTS = 3
+
+_CODES = {"StoreError": UNAVAILABLE, "PartlyDelivered": PARTLY}
+
+
+class Backend:
+    """Publishes through the server at that address, and writes into the history what became of it."""
+
+    def __init__(self, http: str, history: History) -> None:
+        self._history = history
+        self._client: Any = boto3.client(
+            "lambda",
+            endpoint_url=http,
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=ANSWER_S, max_pool_connections=4),
+        )
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._client.close()
+
+    async def publish(self, message: Message) -> None:
+        """Publishes, and asks again until it is told."""
+        event = {"channel": message.channel, "message": message.body, "id": mark(message.number)}
+        if message.excluded is not None:
+            event["exclude"] = message.excluded.id
+        message.sent_at = time.monotonic()
+        self._history.published(message)
+        code = None
+        for _ in range(ATTEMPTS):
+            answer = await asyncio.to_thread(self._invoke, event)
+            if answer is None:
+                continue
+            if "errorType" in answer:
+                code = _CODES.get(answer["errorType"], answer["errorType"])
+                self._history.codes[code] += 1
+                continue
+            if not answer.get("already_sent"):
+                self._history.answered(message.number, time.monotonic(), None, _given_up(answer))
+                return
+            break
+        # Of one that was sent already it is known only what the attempt was told that had begun to send it.
+        if code is not None:
+            self._history.answered(message.number, time.monotonic(), code)
+
+    def _invoke(self, event: JSON) -> JSON:
+        """What the function returned or raised; None where that is not known."""
+        try:
+            answer = self._client.invoke(FunctionName=FUNCTION, Payload=json.dumps(event))
+            return json.loads(answer["Payload"].read())
+        except (BotoCoreError, ClientError):
+            return None
+
+
+def _given_up(answer: dict[str, int]) -> int:
+    return answer["not_open"] + answer["throttled"] + answer["failed"]

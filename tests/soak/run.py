@@ -1,0 +1,249 @@
+"""The phases of a soak: warm up, fill, be busy under faults, fall silent, go, prune; and what is measured in each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from statistics import median
+
+from tests.conftest import dynamodb_client, everything_in
+from tests.server import Server
+
+from . import faults
+from .accounts import Verdict, judge
+from .backend import Backend
+from .client import ODD_FRAMES
+from .crowd import Crowd, Size
+from .footprint import Footprint, footprint, memory
+from .history import JSON, History, Message, mark
+from .ledger import Ledger
+from .leftovers import Leftovers, explain, incomplete_disconnects
+
+TABLE = "channels-dev"
+
+WARM_UP = Size(clients=12, deliveries_per_second=200, life_s=2)
+WARM_UP_S = 4.0
+LOOK_S = 1.0
+STORMS, STORM_SHARE, STORM_LEAST_S = (0.15, 0.5, 0.7), 0.02, 1.0
+"""When storms begin and how long they are, as parts of the busy time."""
+
+QUIET_S, QUIET_AT_MOST_S = 6.0, 120.0
+"""So long nothing may come before it is over: longer than the longest delay and the retries of a post."""
+
+SETTLED_AT_MOST_S = 90.0
+"""How long the server may take to see that all have gone."""
+
+YOUNG_S = 60.0
+"""A member that joined less long ago is not pruned: it may be connecting still (chalicelib/broadcast.py)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large a soak is. With `prunes` it waits at the end until what was left behind may be pruned, and has that
+    done.
+    """
+
+    seed: int
+    seconds: float
+    size: Size
+    prunes: bool
+    rules: Sequence[JSON] = tuple(faults.CALM)
+
+
+@dataclass
+class Outcome:
+    """All that is known at the end."""
+
+    plan: Plan
+    history: History
+    ledger: Ledger
+    verdict: Verdict
+    leftovers: Leftovers
+    before: Footprint
+    early: Footprint
+    """A third into the busy time, with memory's median of some seconds."""
+    late: Footprint
+    """At its end, likewise."""
+    after: Footprint
+    """When all have gone."""
+    tracebacks: int
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """What a soak tells while it runs."""
+
+    phase: str
+    seconds: float
+    present: int = 0
+    messages: int = 0
+    deliveries: int = 0
+    faults: int = 0
+    server_bytes: int = 0
+
+
+@dataclass
+class Soak:
+    """One soak of a server that was started with faults turned on."""
+
+    server: Server
+    plan: Plan
+    tell: Callable[[Progress], None]
+
+    def __post_init__(self) -> None:
+        self.history, self.ledger = History(), Ledger()
+        self._began_at = time.monotonic()
+        self._control = faults.Control(self.server.http)
+        self._samples: list[tuple[float, int, int]] = []
+        self._present = 0
+
+    async def run(self) -> Outcome:
+        """All phases. Raises AssertionError where the server does not fall silent."""
+        with closing(Backend(self.server.http, self.history)) as backend:
+            await self._warm_up(backend)
+        before = await self._come_to_rest(None)
+        with closing(Backend(self.server.http, self.history)) as backend:
+            crowd = self._crowd(self.plan.size, backend)
+            early, late = await self._be_busy(crowd)
+            await self._control.clear()
+            await self._fall_silent(crowd)
+            self._say("going")
+            await crowd.go()
+            left = await self._leftovers()
+            if self.plan.prunes and left.channels:
+                left = await self._prune(backend, left)
+        after = await self._come_to_rest(before)
+        expected = frozenset(ODD_FRAMES.values())
+        return Outcome(
+            self.plan,
+            self.history,
+            self.ledger,
+            judge(self.history, self.ledger, expected),
+            left,
+            before,
+            early,
+            late,
+            after,
+            self.server.log().count("Traceback (most recent call last)"),
+            time.monotonic() - self._began_at,
+        )
+
+    def _crowd(self, size: Size, backend: Backend) -> Crowd:
+        return Crowd(self.server.url, backend, size, self.plan.seed, self.history)
+
+    async def _warm_up(self, backend: Backend) -> None:
+        """What happens later happens once without faults, so that all that is made on first use is there."""
+        self._say("warming up")
+        crowd = self._crowd(WARM_UP, backend)
+        crowd.gather()
+        await crowd.be_busy(WARM_UP_S)
+        await crowd.fall_silent()
+        await crowd.go()
+
+    async def _be_busy(self, crowd: Crowd) -> tuple[Footprint, Footprint]:
+        await self._control.put([*self.plan.rules], self.plan.seed)
+        crowd.gather()
+        started_at = time.monotonic()
+        busy = asyncio.create_task(crowd.be_busy(self.plan.seconds))
+        storms = asyncio.create_task(self._storms())
+        early: Footprint | None = None
+        while not busy.done():
+            await asyncio.wait((busy,), timeout=LOOK_S)
+            self._present = crowd.present
+            await self._look("busy")
+            if early is None and time.monotonic() - started_at > self.plan.seconds / 3:
+                early = await asyncio.to_thread(footprint, self.server)
+        late = await asyncio.to_thread(footprint, self.server)
+        await asyncio.gather(busy, storms)
+        assert early is not None
+        return self._smoothed(early, started_at, 0.33), self._smoothed(late, started_at, 0.9)
+
+    def _smoothed(self, at: Footprint, started_at: float, share: float) -> Footprint:
+        """With the memory of a tenth of the time from there on."""
+        begins, tenth = started_at + share * self.plan.seconds, self.plan.seconds / 10
+        samples = [sample for sample in self._samples if begins <= sample[0] <= begins + tenth + LOOK_S]
+        return at._replace(
+            server_bytes=round(median(server for _at, server, _store in samples)),
+            store_bytes=round(median(store for _at, _server, store in samples)),
+        )
+
+    async def _storms(self) -> None:
+        if not self.plan.rules:
+            return
+        seconds, length = self.plan.seconds, max(STORM_LEAST_S, STORM_SHARE * self.plan.seconds)
+        last = 0.0
+        for number, share in enumerate(STORMS, 1):
+            await asyncio.sleep(share * seconds - last)
+            await self._control.put([*self.plan.rules, *faults.STORM], self.plan.seed + 2 * number - 1)
+            await asyncio.sleep(length)
+            await self._control.put([*self.plan.rules], self.plan.seed + 2 * number)
+            last = share * seconds + length
+
+    async def _fall_silent(self, crowd: Crowd) -> None:
+        await crowd.fall_silent()
+        began_at = silent_since = time.monotonic()
+        so_far = -1
+        while time.monotonic() - silent_since < QUIET_S:
+            if self.history.deliveries != so_far:
+                so_far, silent_since = self.history.deliveries, time.monotonic()
+            assert time.monotonic() - began_at < QUIET_AT_MOST_S, "messages come and come, and nobody sends any"
+            await self._look("falling silent")
+            await asyncio.sleep(0.2)
+
+    async def _prune(self, backend: Backend, left: Leftovers) -> Leftovers:
+        while (youth := left.joined_at / 1_000 + YOUNG_S - time.time()) > 0:
+            self._say("waiting until what was left behind may be pruned")
+            await asyncio.sleep(min(youth, 5.0))
+        self._say("pruning")
+        for channel in sorted(left.channels):
+            number = self.history.next_number()
+            await backend.publish(Message(number, channel, f"{mark(number)} anyone?", None, sent_at=0.0))
+        left = await self._leftovers()
+        left.unexplained += [f"a membership in {channel} that was not pruned" for channel in sorted(left.channels)]
+        return left
+
+    async def _leftovers(self) -> Leftovers:
+        """What is left, once all that may go by itself is gone."""
+        deadline = time.monotonic() + SETTLED_AT_MOST_S
+        while True:
+            await self._look("looking at what is left")
+            with closing(dynamodb_client(self.server.store)) as store:
+                items = await asyncio.to_thread(everything_in, store, TABLE)
+            left = explain(items, self.history, self.ledger, incomplete_disconnects(self.server.log()))
+            if not left.unexplained or time.monotonic() > deadline:
+                return left
+            await asyncio.sleep(LOOK_S)
+
+    async def _come_to_rest(self, before: Footprint | None) -> Footprint:
+        """What the server has once nobody is there: its last state, if it does not come back to where it was."""
+        deadline = time.monotonic() + SETTLED_AT_MOST_S
+        while True:
+            now = await asyncio.to_thread(footprint, self.server)
+            at_rest = now.outside == 0 and (before is None or now.rest <= before.rest)
+            if at_rest or time.monotonic() > deadline:
+                return now
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self, phase: str) -> None:
+        self.ledger.add(await self._control.new_hits())
+        server_bytes, store_bytes = await asyncio.to_thread(memory, self.server)
+        self._samples.append((time.monotonic(), server_bytes, store_bytes))
+        self._say(phase)
+
+    def _say(self, phase: str) -> None:
+        _at, server_bytes, _store = self._samples[-1] if self._samples else (0.0, 0, 0)
+        self.tell(
+            Progress(
+                phase,
+                time.monotonic() - self._began_at,
+                self._present,
+                len(self.history.messages),
+                self.history.deliveries,
+                self.ledger.counts.total(),
+                server_bytes,
+            )
+        )
