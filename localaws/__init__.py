@@ -10,6 +10,7 @@ A map of the package:
     apigateway    the front door: which request goes where; the life of one WebSocket
     connections   open connections, each with a bounded outgoing buffer
     management    the @connections API over HTTP
+    deliveries    a post on its way to its client
     events        the events that API Gateway hands to Lambda
     invoke        Lambda's Invoke API over HTTP, asynchronous invocations and their retries
     functions     the app's functions, invoked as Lambda invokes them
@@ -18,6 +19,8 @@ A map of the package:
     environment   what AWS SDKs in this process read, so that nothing leaves the machine
     settings      LOCALAWS_* and PERSIST -> one frozen Settings
     limits        the numbers AWS publishes
+    faults        what goes wrong on purpose: the plan, its dice, the ledger
+    control       the HTTP control of faults
     errors        what can go wrong at start, said in one line
     reload        which files restart the server when they change
     lifeline      a process of ours ends with its parent

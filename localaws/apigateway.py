@@ -18,7 +18,9 @@ from aiohttp import hdrs, web
 
 from localaws import events, invoke, management
 from localaws.connections import BufferFull, Connection
+from localaws.control import Control
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
+from localaws.faults import Faults
 from localaws.functions import FunctionError, Functions
 from localaws.invoke import Invocations
 from localaws.limits import CLOSE_ABNORMAL, CLOSE_GOING_AWAY, MESSAGE_BYTES
@@ -40,8 +42,10 @@ FRAMES_AT_ONCE = 64
 class Gateway:
     """Holds the connections of one WebSocket API with one stage."""
 
-    def __init__(self, functions: Functions, pages: Pages, settings: Settings, stage: str) -> None:
+    def __init__(self, functions: Functions, pages: Pages, settings: Settings, stage: str, faults: Faults) -> None:
         self._functions = functions
+        self._faults = faults
+        self._control = None if settings.faults is None else Control(faults, self._thaw)
         self._invocations = Invocations(functions)
         self._pages = pages
         self._stage = stage
@@ -55,11 +59,13 @@ class Gateway:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request."""
+        if self._control is not None and (answer := await self._control.respond(request)) is not None:
+            return answer
         if request.headers.get(hdrs.UPGRADE, "").lower() == "websocket":
             return await self._upgrade(request)
         connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
         if connection_id is not None:
-            return await management.respond(request, self._connections.get(connection_id))
+            return await management.respond(request, self._connections.get(connection_id), self._faults)
         function_name = invoke.function_name(request.rel_url.raw_path)
         if function_name is not None:
             return await self._invocations.respond(request, function_name)
@@ -141,6 +147,7 @@ class Gateway:
             return
         if self._stopping:
             connection.close(CLOSE_GOING_AWAY, _GOING_AWAY)
+        self._strike_socket(connection)
         writer = asyncio.create_task(connection.write())
         in_flight = asyncio.Semaphore(self._frames_at_once)
         invocations: set[asyncio.Task[None]] = set()
@@ -161,6 +168,11 @@ class Gateway:
         event = events.message(connection.identity, text)
         if self._frame_delay_s[1]:
             await asyncio.sleep(self._random.uniform(*self._frame_delay_s))
+        for strike in self._faults.strike("frame", connection.identity.connection_id, text):
+            if strike.do == "fail":
+                self._tell(connection, _notice("Internal server error", event))
+                return
+            await asyncio.sleep(strike.wait_s or 0)
         if not self._functions.has(MESSAGE):
             self._tell(connection, _notice("Forbidden", event))
             return
@@ -170,10 +182,26 @@ class Gateway:
             self._tell(connection, _notice("Internal server error", event))
 
     async def _disconnect(self, connection: Connection) -> None:
+        if self._faults.strike("disconnect", connection.identity.connection_id):
+            return
         if self._functions.has(DISCONNECT) and connection.closed is not None:
             closed = connection.closed
             with contextlib.suppress(FunctionError):
                 await self._functions.invoke(events.disconnect(connection.identity, closed.code, closed.reason))
+
+    def _strike_socket(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        for strike in self._faults.strike("socket", connection.identity.connection_id):
+            if strike.do == "cut":
+                loop.call_later(strike.wait_s or 0, connection.cut)
+                continue
+            connection.freeze()
+            if strike.wait_s is not None:
+                loop.call_later(strike.wait_s, connection.thaw)
+
+    def _thaw(self) -> None:
+        for connection in self._connections.values():
+            connection.thaw()
 
     def _tell(self, connection: Connection, notice: dict[str, str]) -> None:
         if connection.closed is None:

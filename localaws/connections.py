@@ -49,6 +49,8 @@ class Connection:
         self._transport = transport
         self._outgoing: asyncio.Queue[bytes | Close] = asyncio.Queue()
         self._buffered = 0
+        self._flowing = asyncio.Event()
+        self._flowing.set()
 
     def post(self, text: bytes) -> None:
         """Queue a text frame. Raises BufferFull if more than OUTGOING_BUFFER_BYTES would wait."""
@@ -64,19 +66,41 @@ class Connection:
             self.closed = Close(code, reason)
             self._outgoing.put_nowait(self.closed)
             if self._transport is not None:
-                asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
+                asyncio.get_running_loop().call_later(CLOSE_S, self.cut)
+
+    def freeze(self) -> None:
+        """Read and write nothing more, as if the client's machine slept, until `thaw`."""
+        self._flowing.clear()
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def thaw(self) -> None:
+        """Go on where `freeze` stopped. Repeats do nothing."""
+        if not self._flowing.is_set():
+            self._flowing.set()
+            if self._transport is not None:
+                self._transport.resume_reading()
+
+    def cut(self) -> None:
+        """End the TCP connection without a close frame."""
+        if self._transport is not None:
+            self._transport.abort()
+        self.thaw()  # the reader is to see the end
 
     async def write(self) -> None:
         """Send what is queued, up to the close frame. Runs as a task of its own."""
         with contextlib.suppress(ConnectionError):  # the reader sees the socket's end, too
             while isinstance(item := await self._outgoing.get(), bytes):
+                await self._flowing.wait()
                 await self._socket.send_frame(item, WSMsgType.TEXT)
                 self._buffered -= len(item)
+            await self._flowing.wait()
             await self._socket.close(code=item.code, message=item.reason.encode())
 
     async def read(self) -> str | None:
         """The next text message; None at the end, and `closed` then says which end it was."""
         while True:
+            await self._flowing.wait()
             received = await self._socket.receive()
             if received.type is WSMsgType.BINARY:
                 self.close(CLOSE_UNSUPPORTED_DATA)

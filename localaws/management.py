@@ -15,6 +15,8 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from localaws.connections import BufferFull, Connection
+from localaws.deliveries import deliver
+from localaws.faults import Faults
 from localaws.limits import CLOSE_NORMAL, MESSAGE_BYTES
 
 
@@ -24,7 +26,7 @@ def connection_id(path: str, stage: str) -> str | None:
     return match[1] if match else None
 
 
-async def respond(request: web.Request, connection: Connection | None) -> web.Response:
+async def respond(request: web.Request, connection: Connection | None, faults: Faults) -> web.Response:
     """Answer a request about `connection`, which is None if there is none that could be posted to."""
     body = await request.read()
     if request.method not in _METHODS:
@@ -33,21 +35,24 @@ async def respond(request: web.Request, connection: Connection | None) -> web.Re
         return _error(413, "PayloadTooLargeException", f"Messages end at {MESSAGE_BYTES} bytes.")
     if connection is None or connection.closed is not None:
         return _error(410, "GoneException")
-    return _METHODS[request.method](connection, body)
+    return _METHODS[request.method](connection, body, faults)
 
 
-def _post(connection: Connection, body: bytes) -> web.Response:
+def _post(connection: Connection, body: bytes, faults: Faults) -> web.Response:
     try:
-        body.decode()
-        connection.post(body)
+        fault = deliver(connection, body, faults)
     except UnicodeDecodeError:
         return _error(400, "BadRequestException", "A text frame carries UTF-8.")
     except BufferFull:
         return _error(429, "LimitExceededException", "The client's buffer is full.")
+    if fault == "throttle":
+        return _error(429, "LimitExceededException", "Too many requests.")
+    if fault in {"fail", "forget"}:
+        return _error(500, "InternalServerErrorException", "Internal server error")
     return web.Response()
 
 
-def _get(connection: Connection, _body: bytes) -> web.Response:
+def _get(connection: Connection, _body: bytes, _faults: Faults) -> web.Response:
     identity = connection.identity
     agent = {} if identity.user_agent is None else {"userAgent": identity.user_agent}
     return web.json_response(
@@ -59,7 +64,7 @@ def _get(connection: Connection, _body: bytes) -> web.Response:
     )
 
 
-def _delete(connection: Connection, _body: bytes) -> web.Response:
+def _delete(connection: Connection, _body: bytes, _faults: Faults) -> web.Response:
     connection.close(CLOSE_NORMAL)
     return web.Response(status=204)
 

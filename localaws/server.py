@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from localaws import dynamodb, environment, lifeline
+from localaws import control, dynamodb, environment, lifeline
 from localaws.apigateway import Gateway
 from localaws.errors import StartupError, fail
+from localaws.faults import Faults, Plan, PlanError
 from localaws.functions import Functions, Threads
 from localaws.limits import HTTP_PAYLOAD_BYTES
 from localaws.pages import Pages
@@ -56,7 +57,10 @@ class LocalServer:
         project = Path(config.project_dir)
         settings = Settings.from_environ(os.environ, project)
         _raise_file_limit()
+        self._faults = _faults(settings)
         self._listener = _listen(host, port)
+        if not _is_loopback(self._listener):
+            _warn_of_others(host, settings)
         self._address = _address(self._listener)
         self._stage = config.api_gateway_stage
         self._store: dynamodb.Store | None = None
@@ -67,8 +71,8 @@ class LocalServer:
         table = self._open_store(settings, project)
         threads = Threads(settings.threads)
         functions = Functions(app, config, threads)
-        self._greeting = self._greet(config.app_name, table, functions.pure)
-        self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage)
+        self._greeting = self._greet(config.app_name, table, functions.pure, controlled=settings.faults is not None)
+        self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage, self._faults)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_wanted = threading.Event()
         self._stopped = threading.Event()
@@ -134,13 +138,17 @@ class LocalServer:
         dynamodb.create_table(dynamodb.connect(os.environ[environment.STORE]), definition, table_name)
         return f"{table_name} at {place}"
 
-    def _greet(self, app_name: str, table: str, functions: Sequence[str]) -> str:
+    def _greet(self, app_name: str, table: str, functions: Sequence[str], *, controlled: bool) -> str:
+        faults = f"http://{self._address}{control.PATH} (seed {self._faults.seed})"
         invoked = f"{', '.join(functions)} (boto3, aws lambda invoke --endpoint-url http://{self._address})"
         return (
             f"\n{app_name} is served here:\n\n"
             f"  browser    http://{self._address}/\n"
             f"  WebSocket  ws://{self._address}/  and  ws://{self._address}/{self._stage}\n"
-            f"  table      {table}\n" + (f"  functions  {invoked}\n" if functions else "") + "\n"
+            f"  table      {table}\n"
+            + (f"  functions  {invoked}\n" if functions else "")
+            + (f"  faults     {faults}\n" if controlled else "")
+            + "\n"
             "Ctrl-C stops.\n"
         )
 
@@ -155,12 +163,30 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {reason}.\n"
             f"Choose another port with `PORT=9000 make run` or `chalice local --port 9000`."
         ) from error
-    if not ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
-        print(  # noqa: T201  the user reads it
-            f"localaws: {host} is reachable from other machines, and nothing here checks who calls its APIs.",
-            file=sys.stderr,
-        )
     return listener
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def _warn_of_others(host: str, settings: Settings) -> None:
+    if settings.faults is not None:
+        raise StartupError(
+            f"LOCALAWS_FAULTS is for this machine alone, and {host} is reachable from others: "
+            "listen on 127.0.0.1, or start without it."
+        )
+    print(  # noqa: T201  the user reads it
+        f"localaws: {host} is reachable from other machines, and nothing here checks who calls its APIs.",
+        file=sys.stderr,
+    )
+
+
+def _faults(settings: Settings) -> Faults:
+    try:
+        return Faults(settings.faults or Plan(), default_seed=settings.seed, workers=bool(settings.workers))
+    except PlanError as error:
+        raise StartupError(f"LOCALAWS_FAULTS: {error}") from None
 
 
 def _address(listener: socket.socket) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localaws.errors import StartupError
+from localaws.faults import Plan, PlanError
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,16 @@ class Settings:
     """LOCALAWS_FRAME_DELAY_MS=0-80: each frame waits a random time in this range, to provoke Lambda's reorderings."""
 
     seed: int | None = None
-    """LOCALAWS_SEED: the seed of those random times."""
+    """LOCALAWS_SEED: the seed of those random times, and of faults whose plan names none."""
 
     persist: Path | None = None
     """PERSIST: the folder that keeps the store's data, relative to the project; in memory without one."""
+
+    faults: Plan | None = None
+    """LOCALAWS_FAULTS: what goes wrong on purpose; "{}" is nothing yet, with the control open."""
+
+    workers: int = 0
+    """LOCALAWS_WORKERS: processes that run one event at a time each, as Lambda's do; 0 runs them in threads."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], project: Path) -> Settings:
@@ -41,6 +48,8 @@ class Settings:
             frame_delay_s=_delay(environ, "LOCALAWS_FRAME_DELAY_MS"),
             seed=_whole(environ, "LOCALAWS_SEED", 0, 2**63),
             persist=project / persist if persist else None,
+            faults=_plan(environ, "LOCALAWS_FAULTS"),
+            workers=_whole(environ, "LOCALAWS_WORKERS", 0, 1_000) or cls.workers,
         )
 
 
@@ -65,3 +74,11 @@ def _delay(environ: Mapping[str, str], name: str) -> tuple[float, float]:
     if not 0 <= bounds[0] <= bounds[1] <= 60:  # noqa: PLR2004  NaN and inf end here too
         raise StartupError(f"{name} takes milliseconds like 50 or 0-80, 60000 at most, not {text!r}.")
     return bounds
+
+
+def _plan(environ: Mapping[str, str], name: str) -> Plan | None:
+    text = environ.get(name, "")
+    try:
+        return Plan.parse(text) if text else None
+    except PlanError as error:
+        raise StartupError(f"{name}: {error}") from None

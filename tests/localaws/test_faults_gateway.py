@@ -1,0 +1,247 @@
+"""Faults of frames, deliveries, $disconnect and sockets, as a client of a running server meets them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
+
+from tests.localaws.faulty import Json, control, faulty, hits, inject
+from tests.localaws.tiny import Tiny, until
+
+WAIT = 20
+"""Seconds until a receive is given up."""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    with faulty(tmp_path_factory.mktemp("tiny")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def lifted(tiny: Tiny) -> Iterator[None]:
+    """No test leaves faults to the next."""
+    yield
+    assert control(tiny, "DELETE", "/_faults")[1]["rules"] == []
+
+
+def own_id(tiny: Tiny) -> str:
+    return str(tiny.event("CONNECT")["requestContext"]["connectionId"])
+
+
+def drain(client: Connection, last: str = "last") -> list[str]:
+    """What the client has got before `last`."""
+    texts: list[str] = []
+    while (text := str(client.recv(timeout=WAIT))) != last:
+        texts.append(text)
+    return texts
+
+
+def seen_bodies(tiny: Tiny, connection_id: str) -> list[str]:
+    contexts = [(event.get("body"), event["requestContext"]) for event in tiny.seen()]
+    return [body for body, context in contexts if body and context["connectionId"] == connection_id]
+
+
+def post(tiny: Tiny, connection_id: str, *texts: str) -> list[str]:
+    """Post each text; what each is answered: "200" or the error's code."""
+    management, answers = tiny.management(), []
+    for text in texts:
+        try:
+            management.post_to_connection(ConnectionId=connection_id, Data=text.encode())
+            answers.append("200")
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            answers.append(f"{status} {error.response['Error']['Code']}")
+    return answers
+
+
+def found(hit: Json) -> tuple[Any, ...]:
+    return hit["rule"], hit["at"], hit["do"], hit["connection"], hit["detail"]
+
+
+def test_a_frame_that_is_delayed_is_overtaken(tiny: Tiny) -> None:
+    after = inject(tiny, {"at": "frame", "do": "delay", "ms": "400", "match": "slow"})
+    with connect(tiny.url) as client:
+        client.send("slow")
+        client.send("quick")
+        assert [client.recv(timeout=WAIT), client.recv(timeout=WAIT)] == ["quick", "slow"]
+        assert [found(hit) for hit in hits(tiny, after)] == [(0, "frame", "delay", own_id(tiny), "slow")]
+
+
+def test_a_frame_that_fails_runs_no_function_and_is_answered_as_api_gateway_answers(tiny: Tiny) -> None:
+    after = inject(tiny, {"at": "frame", "do": "fail", "match": "bad"})
+    with connect(tiny.url) as client:
+        client.send("a bad one")
+        told = json.loads(client.recv(timeout=WAIT))
+        assert (told["message"], told["connectionId"]) == ("Internal server error", own_id(tiny))
+        assert set(told) == {"message", "connectionId", "requestId"}
+        client.send("last")
+        assert drain(client) == []
+        assert seen_bodies(tiny, own_id(tiny)) == ["last"]
+        assert [found(hit) for hit in hits(tiny, after)] == [(0, "frame", "fail", own_id(tiny), "a bad one")]
+
+
+@pytest.mark.parametrize(
+    ("do", "answer", "received"),
+    [
+        ("drop", "200", []),
+        ("double", "200", ["it", "it"]),
+        ("throttle", "429 LimitExceededException", []),
+        ("fail", "500 InternalServerErrorException", []),
+        ("forget", "500 InternalServerErrorException", ["it"]),
+    ],
+)
+def test_a_delivery_is_answered_and_arrives_as_its_fault_says(
+    tiny: Tiny, do: str, answer: str, received: list[str]
+) -> None:
+    after = inject(tiny, {"at": "delivery", "do": do, "match": "it"})
+    with connect(tiny.url) as client:
+        assert post(tiny, own_id(tiny), "it", "last") == [answer, "200"]
+        assert drain(client) == received
+        assert [found(hit) for hit in hits(tiny, after)] == [(0, "delivery", do, own_id(tiny), "it")]
+
+
+def test_a_delivery_that_is_delayed_is_answered_at_once_and_overtaken(tiny: Tiny) -> None:
+    inject(tiny, {"at": "delivery", "do": "delay", "ms": "300-400", "match": "slow"})
+    with connect(tiny.url) as client:
+        assert post(tiny, own_id(tiny), "slow", "quick") == ["200", "200"]
+        assert [client.recv(timeout=WAIT), client.recv(timeout=WAIT)] == ["quick", "slow"]
+
+
+def test_a_delay_and_a_double_and_a_forget_are_three_rules_for_one_delivery(tiny: Tiny) -> None:
+    after = inject(
+        tiny,
+        *({"at": "delivery", "match": "it", **rule} for rule in ({"do": "delay", "ms": "50"}, {"do": "double"})),
+        {"at": "delivery", "match": "it", "do": "forget"},
+        {"at": "delivery", "match": "it", "do": "drop"},
+    )
+    with connect(tiny.url) as client:
+        assert post(tiny, own_id(tiny), "it") == ["500 InternalServerErrorException"]
+        assert [client.recv(timeout=WAIT), client.recv(timeout=WAIT)] == ["it", "it"]
+        assert [hit["do"] for hit in hits(tiny, after)] == ["delay", "double", "forget"]
+
+
+def test_a_delivery_whose_client_has_gone_meanwhile_is_nobodys_error(tiny: Tiny) -> None:
+    inject(tiny, {"at": "delivery", "do": "delay", "ms": "300"})
+    with connect(tiny.url):
+        gone = own_id(tiny)
+        assert post(tiny, gone, "late") == ["200"]
+    tiny.event("DISCONNECT", gone)
+    with connect(tiny.url) as client:
+        client.send("last")  # its echo comes after what is due before
+        assert drain(client) == []
+    assert "Traceback" not in tiny.server.log()
+
+
+def test_a_post_that_would_fail_anyway_is_not_struck(tiny: Tiny) -> None:
+    after = inject(tiny, {"at": "delivery", "do": "drop"})
+    assert post(tiny, "AAAAAAAAAAAAAAA=", "it") == ["410 GoneException"]
+    with connect(tiny.url):
+        assert post(tiny, own_id(tiny), "x" * 131_073) == ["413 PayloadTooLargeException"]
+    assert hits(tiny, after) == []
+
+
+def test_a_disconnect_that_is_lost_invokes_nothing_and_the_next_one_comes(tiny: Tiny) -> None:
+    after = inject(tiny, {"at": "disconnect", "do": "lose", "times": 1})
+    with connect(tiny.url):
+        lost = own_id(tiny)
+    (hit,) = until(lambda: hits(tiny, after) or None, "a lost $disconnect")
+    assert found(hit) == (0, "disconnect", "lose", lost, "")
+    assert post(tiny, lost, "it") == ["410 GoneException"]
+    with connect(tiny.url):
+        heard = own_id(tiny)
+    tiny.event("DISCONNECT", heard)
+    assert [each for each in tiny.seen() if each["requestContext"]["connectionId"] == lost][1:] == []
+
+
+def test_a_frozen_socket_stays_open_fills_until_429_and_goes_on_when_it_is_thawed(tiny: Tiny) -> None:
+    after = inject(tiny, {"at": "socket", "do": "freeze"})
+    with connect(tiny.url, max_queue=None, ping_interval=None) as client:
+        connection_id = own_id(tiny)
+        (hit,) = until(lambda: hits(tiny, after) or None, "a frozen socket")
+        assert found(hit) == (0, "socket", "freeze", connection_id, "")
+        client.send("frozen in")
+        answers = post(tiny, connection_id, *[f"{number:0131072}" for number in range(9)])
+        assert answers == ["200"] * 8 + ["429 LimitExceededException"]
+        with pytest.raises(TimeoutError):
+            client.recv(timeout=0)
+        assert seen_bodies(tiny, connection_id) == []
+        assert control(tiny, "DELETE", "/_faults")[0] == 200
+        assert [text[-1] for text in drain(client, "frozen in")] == list("01234567")
+
+
+def test_a_socket_thaws_by_itself_after_its_time(tiny: Tiny) -> None:
+    inject(tiny, {"at": "socket", "do": "freeze", "ms": "300"})
+    begun = time.monotonic()
+    with connect(tiny.url) as client:
+        client.send("hello")
+        assert client.recv(timeout=WAIT) == "hello"
+    assert time.monotonic() - begun >= 0.3, "the echo cannot be there before the time is over"
+
+
+def test_a_frozen_socket_can_be_closed_all_the_same(tiny: Tiny) -> None:
+    inject(tiny, {"at": "socket", "do": "freeze"})
+    with connect(tiny.url, close_timeout=WAIT) as client:
+        connection_id = own_id(tiny)
+        tiny.management().delete_connection(ConnectionId=connection_id)
+        with pytest.raises(ConnectionClosedError):
+            client.recv(timeout=WAIT)
+    assert tiny.event("DISCONNECT", connection_id)["requestContext"]["disconnectStatusCode"] == 1000
+
+
+def test_a_socket_is_cut_without_a_close_frame(tiny: Tiny) -> None:
+    after = inject(tiny, {"at": "socket", "do": "cut", "ms": "100-200"})
+    with connect(tiny.url) as client:
+        connection_id = own_id(tiny)
+        with pytest.raises(ConnectionClosedError) as closed:
+            client.recv(timeout=WAIT)
+        assert closed.value.rcvd is None
+    assert tiny.event("DISCONNECT", connection_id)["requestContext"]["disconnectStatusCode"] == 1006
+    assert [found(hit) for hit in hits(tiny, after)] == [(0, "socket", "cut", connection_id, "")]
+
+
+def test_a_socket_may_be_frozen_first_and_cut_then(tiny: Tiny) -> None:
+    after = inject(tiny, {"at": "socket", "do": "freeze"}, {"at": "socket", "do": "cut", "ms": "100"})
+    with connect(tiny.url) as client:
+        connection_id = own_id(tiny)
+        with pytest.raises(ConnectionClosedError):
+            client.recv(timeout=WAIT)
+    assert tiny.event("DISCONNECT", connection_id)["requestContext"]["disconnectStatusCode"] == 1006
+    assert [hit["do"] for hit in hits(tiny, after)] == ["freeze", "cut"]
+
+
+def test_the_same_seed_and_traffic_give_the_same_hits(tiny: Tiny) -> None:
+    rules = [
+        {"at": "delivery", "do": "drop", "share": 0.3},
+        {"at": "delivery", "do": "throttle", "share": 0.3},
+        {"at": "delivery", "do": "double", "share": 0.3},
+    ]
+    runs = []
+    for seed in (1, 1, 2):
+        after = inject(tiny, *rules, seed=seed)
+        with connect(tiny.url, max_queue=None):
+            post(tiny, own_id(tiny), *map(str, range(60)))
+        runs.append([(hit["rule"], hit["do"], hit["detail"]) for hit in hits(tiny, after)])
+    assert runs[0] == runs[1] != runs[2]
+    assert {do for _, do, _ in runs[0]} == {"drop", "throttle", "double"}
+
+
+def test_a_server_full_of_frozen_sockets_stops_as_any_other(
+    tiny: Tiny, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    plan = '{"rules": [{"at": "socket", "do": "freeze"}]}'
+    with faulty(tmp_path_factory.mktemp("other"), plan=plan) as other:
+        client = connect(other.url, ping_interval=None)
+        connection_id = own_id(other)
+        until(lambda: hits(other) or None, "a frozen socket")
+    with pytest.raises(ConnectionClosedError):
+        client.recv(timeout=WAIT)
+    assert other.event("DISCONNECT", connection_id)["requestContext"]["disconnectStatusCode"] == 1001
