@@ -36,7 +36,8 @@ class Line:
     def __call__(self, progress: Progress) -> None:
         text = (
             f"{progress.seconds:4.0f} s  {progress.phase}: {progress.present:,} clients, "
-            f"{progress.messages:,} messages, {progress.deliveries:,} deliveries, {progress.faults:,} faults, {progress.server_bytes / 1e6:,.0f} MB"
+            f"{progress.messages:,} messages, {progress.deliveries:,} deliveries, {progress.faults:,} faults, "
+            f"server {progress.server_bytes / 1e6:,.0f} MB"
         )
         if self._again:
             print(f"\r\x1b[K{text}", end="", flush=True)

@@ -41,18 +41,23 @@ def memory(server: Server) -> tuple[int, int]:
 
 def footprint(server: Server) -> Footprint:
     """All of it. Sockets that open or close meanwhile may count as outside."""
-    connected, listening, descriptors = [], set(), 0
+    connected, listening, of_store, descriptors = [], set(), 0, 0
     for process in descendants(server.process.pid):
         try:
             sockets, descriptors = process.net_connections("tcp"), descriptors + process.num_fds()
+            store = _is_store(process)
         except psutil.NoSuchProcess:
+            continue
+        if store:
+            of_store += sum(socket.status != psutil.CONN_LISTEN for socket in sockets)
             continue
         listening |= {socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN}
         connected += [socket for socket in sockets if socket.status != psutil.CONN_LISTEN]
     ours = {socket.laddr for socket in connected}
     # One end may be closed while the other still is in its pool: that one is known by the port that it went to.
     pooled = sum(socket.raddr in ours or (socket.raddr and socket.raddr.port in listening) for socket in connected)
-    return Footprint(*memory(server), len(connected) - pooled, pooled, descriptors - len(connected))
+    rest = descriptors - len(connected) - of_store
+    return Footprint(*memory(server), len(connected) - pooled, pooled + of_store, rest)
 
 
 def _is_store(process: psutil.Process) -> bool:

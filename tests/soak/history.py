@@ -122,6 +122,8 @@ class History:
     frames: int = 0
     """How many were sent."""
     deliveries: int = 0
+    rested_at: float = inf
+    """From here on nothing was under way any more, and nobody had gone yet."""
     oddities: list[str] = field(default_factory=list)
     """What no client should ever be sent."""
     _number: int = 0
@@ -130,6 +132,10 @@ class History:
         """A number for a message. Warm-up and what follows have them from here, so that no two are the same."""
         self._number += 1
         return self._number
+
+    def at_the_latest(self, message: Message, at: float) -> float:
+        """`at`, or before it when all that was sent before had come to rest."""
+        return min(at, self.rested_at) if message.sent_at < self.rested_at else at
 
     def connecting(self) -> Connection:
         connection = Connection(len(self.connections))

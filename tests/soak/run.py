@@ -193,6 +193,7 @@ class Soak:
             assert time.monotonic() - began_at < QUIET_AT_MOST_S, "messages come and come, and nobody sends any"
             await self._look("falling silent")
             await asyncio.sleep(0.2)
+        self.history.rested_at = time.monotonic()
 
     async def _prune(self, backend: Backend, left: Leftovers) -> Leftovers:
         while (youth := left.joined_at / 1_000 + YOUNG_S - time.time()) > 0:
