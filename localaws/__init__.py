@@ -16,6 +16,7 @@ A map of the package:
     functions     the app's functions, invoked as Lambda invokes them
     pages         everything else over HTTP: the app's own routes, the welcome page
     dynamodb      the store, a child process (_store_child), and the table in it
+    store_proxy   what stands before the store when faults are wanted; batches cuts its batches in two
     environment   what AWS SDKs in this process read, so that nothing leaves the machine
     settings      LOCALAWS_* and PERSIST -> one frozen Settings
     limits        the numbers AWS publishes

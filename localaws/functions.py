@@ -1,6 +1,7 @@
-"""The app's functions, invoked as Lambda invokes them: each event in a thread, many at the same time.
+"""The app's functions, invoked as Lambda invokes them: JSON in, JSON out, many at the same time.
 
-Knows chalice's registry of handlers, what functions are called on AWS, and what a Lambda context says. Knows no socket.
+Knows chalice's registry of handlers, what functions are called on AWS, and what a Lambda context says. Where they run
+is a Runner's: here in threads, in processes of their own in workers.py. Knows no socket.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import queue
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chalice.constants import DEFAULT_LAMBDA_MEMORY_SIZE, DEFAULT_LAMBDA_TIMEOUT
 from chalice.local import LambdaContext
@@ -30,13 +33,30 @@ LOG = logging.getLogger(__name__)
 # What chalice calls the functions on AWS, whatever their names in Python.
 _NAMES = {CONNECT: "websocket_connect", MESSAGE: "websocket_message", DISCONNECT: "websocket_disconnect"}
 
+EXIT, TIMEOUT, MARSHAL = "Runtime.ExitError", "Sandbox.Timedout", "Runtime.MarshalError"
+"""What Lambda calls failures that are no exception of the app's."""
+
 
 class FunctionError(Exception):
-    """The app's code raised `cause`, SystemExit included. The server's log has it; WebSocket clients are not told."""
+    """The app's code failed: it raised, or what ran it ended. The server's log has it; WebSocket clients are not told.
 
-    def __init__(self, cause: BaseException) -> None:
-        super().__init__(cause)
-        self.cause = cause
+    `kind` and `message` are what Lambda tells whoever invoked the function: the name of an exception's class and its
+    text, or one of Lambda's own kinds.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind = kind
+        self.message = message
+
+    @classmethod
+    def of(cls, error: BaseException) -> FunctionError:
+        """What an exception of the app's is to Lambda."""
+        if isinstance(error, NotMarshalled):
+            return cls(MARSHAL, str(error))
+        if not isinstance(error, Exception):  # sys.exit()
+            return cls(EXIT, "Error: Runtime exited")
+        return cls(type(error).__name__, str(error))
 
 
 class NotMarshalled(Exception):
@@ -54,22 +74,69 @@ class Function:
     timeout_s: int | None
     """None where none is configured."""
 
-    def context(self, default_timeout_s: int) -> LambdaContext:
-        """The context of an invocation that starts now."""
-        return LambdaContext(self.name, self.memory_mb, (self.timeout_s or default_timeout_s) * 1000)
+    def run(self, payload: bytes, request_id: str, timeout_s: int) -> str:
+        """What the handler returns for a JSON payload, as JSON. Raises what it raises, and NotMarshalled."""
+        context = LambdaContext(self.name, self.memory_mb, timeout_s * 1000)
+        context.aws_request_id = request_id
+        # Parsed anew for each run: a handler may change its event.
+        answer = self.handler(json.loads(payload), context)
+        try:
+            return json.dumps(answer, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NotMarshalled(f"Unable to marshal response: {error}") from error
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One event for one function."""
+
+    function: Function
+    payload: bytes
+    """JSON."""
+    request_id: str
+    timeout_s: int
+    connection_id: str | None
+    """Whose event it is; None if it is no WebSocket's."""
+
+
+class Runner(Protocol):
+    """Where functions run."""
+
+    full: str
+    """What to say to one invocation more than can run."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a further invocation would have to wait its turn."""
+
+    async def run(self, invocation: Invocation) -> str:
+        """What the function returns, as JSON. Raises FunctionError if it fails."""
+
+
+def registered(app: Chalice, config: Config) -> tuple[dict[str, Function], list[Function]]:
+    """An app's WebSocket functions by route key, and its pure functions."""
+    # A registered function itself lacks chalice's middleware; its wrapper in handler_map is what Lambda calls.
+    by_route = {
+        route_key: _function(config, _NAMES[route_key], app.handler_map[handler.name])
+        for route_key, handler in app.websocket_handlers.items()
+    }
+    pure = [_function(config, each.name, app.handler_map[each.name]) for each in app.pure_lambda_functions]
+    return by_route, pure
+
+
+def keep_here(app: Chalice) -> None:
+    """Have the app's posts go where the environment says, and nobody told where credentials are from."""
+    # chalice would make https://{apiId}.execute-api… of each event; the default session must stay here, too.
+    app.websocket_api._endpoint = os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"]
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it tells where it found the dummies
 
 
 class Functions:
     """The functions of one chalice app: WebSocket handlers by their route, and these and pure functions by name."""
 
-    def __init__(self, app: Chalice, config: Config, threads: Threads) -> None:
-        self._threads = threads
-        # A registered function itself lacks chalice's middleware; its wrapper in handler_map is what Lambda calls.
-        self._by_route = {
-            route_key: _function(config, _NAMES[route_key], app.handler_map[handler.name])
-            for route_key, handler in app.websocket_handlers.items()
-        }
-        pure = [_function(config, each.name, app.handler_map[each.name]) for each in app.pure_lambda_functions]
+    def __init__(self, app: Chalice, config: Config, runner: Runner) -> None:
+        self._runner = runner
+        self._by_route, pure = registered(app, config)
         self.pure = [function.name for function in pure]
         """Names on AWS of the functions that are there to be invoked directly."""
         self.by_name = {function.name: function for function in (*self._by_route.values(), *pure)}
@@ -77,32 +144,31 @@ class Functions:
     @property
     def busy(self) -> bool:
         """Whether one more invocation would have to wait for another to end."""
-        return self._threads.busy
+        return self._runner.busy
+
+    @property
+    def full(self) -> str:
+        """What to say to one that is not to wait."""
+        return self._runner.full
 
     def has(self, route_key: str) -> bool:
         return route_key in self._by_route
 
     async def invoke(self, event: Event) -> Any:
-        """What the handler for the event's route returns. Raises FunctionError if it raises."""
-        function = self._by_route[event["requestContext"]["routeKey"]]
-        context = function.context(INTEGRATION_TIMEOUT_S)
-        return await self._threads.run(lambda: function.handler(event, context))
+        """What the handler for the event's route returns. Raises FunctionError if it fails or returns no JSON."""
+        context = event["requestContext"]
+        function = self._by_route[context["routeKey"]]
+        timeout_s = function.timeout_s or INTEGRATION_TIMEOUT_S
+        payload = json.dumps(event).encode()
+        answer = await self._runner.run(
+            Invocation(function, payload, str(uuid.uuid4()), timeout_s, context["connectionId"])
+        )
+        return json.loads(answer)
 
     async def call(self, function: Function, payload: bytes, request_id: str) -> str:
-        """What the function returns for a JSON payload, as JSON. Raises FunctionError if it raises or returns none."""
-
-        def call() -> str:
-            context = function.context(DEFAULT_LAMBDA_TIMEOUT)
-            context.aws_request_id = request_id
-            # Parsed anew for each call: a handler may change its event.
-            answer = function.handler(json.loads(payload), context)
-            try:
-                return json.dumps(answer, allow_nan=False)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise NotMarshalled(f"Unable to marshal response: {error}") from error
-
-        answer: str = await self._threads.run(call)
-        return answer
+        """What the function returns for a JSON payload, as JSON. Raises FunctionError if it fails or returns none."""
+        timeout_s = function.timeout_s or DEFAULT_LAMBDA_TIMEOUT
+        return await self._runner.run(Invocation(function, payload, request_id, timeout_s, None))
 
 
 def _function(config: Config, name: str, handler: Callable[[Any, LambdaContext], Any]) -> Function:
@@ -113,6 +179,25 @@ def _function(config: Config, name: str, handler: Callable[[Any, LambdaContext],
         scoped.lambda_memory_size or DEFAULT_LAMBDA_MEMORY_SIZE,
         scoped.lambda_timeout,
     )
+
+
+class InThreads:
+    """Runs functions in this process, each in a thread. One that takes longer than its timeout is not ended."""
+
+    full = "Each thread runs a function already; LOCALAWS_THREADS sets how many there are."
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+
+    @property
+    def busy(self) -> bool:
+        return self._threads.busy
+
+    async def run(self, invocation: Invocation) -> str:
+        answer: str = await self._threads.run(
+            lambda: invocation.function.run(invocation.payload, invocation.request_id, invocation.timeout_s)
+        )
+        return answer
 
 
 class Threads:
@@ -148,9 +233,11 @@ class Threads:
         def work() -> None:
             try:
                 settler, value = outcome.set_result, call()
+            except FunctionError as error:
+                settler, value = outcome.set_exception, error
             except BaseException as error:  # sys.exit() in a handler ends neither this thread nor the server
                 LOG.exception("The app raised.")
-                settler, value = outcome.set_exception, FunctionError(error)
+                settler, value = outcome.set_exception, FunctionError.of(error)
             with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended before the handler
                 loop.call_soon_threadsafe(settle, settler, value)
 

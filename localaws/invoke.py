@@ -4,10 +4,9 @@ Knows its path, names, invocation types, answers and errors, as boto3's lambda c
 checked; log tails, client contexts and the size of an answer are not looked at.
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 
-A function's timeout is told to it by its context, and nobody ends one that takes longer. A handler that invokes a
-function and waits for it keeps its own thread meanwhile: where all threads are taken, a synchronous invocation is
-refused as Lambda refuses one beyond the account's concurrency, or handlers that wait for each other would wait for
-ever. An asynchronous one waits for a thread.
+A handler that invokes a function and waits for it keeps its own thread or worker meanwhile: where all are taken, a
+synchronous invocation is refused as Lambda refuses one beyond the account's concurrency, or handlers that wait for each
+other would wait for ever. An asynchronous one waits its turn.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from localaws.functions import Function, FunctionError, Functions, NotMarshalled
+from localaws.functions import EXIT, TIMEOUT, Function, FunctionError, Functions
 from localaws.limits import ASYNCHRONOUS_ATTEMPTS, ASYNCHRONOUS_PAYLOAD_BYTES, SYNCHRONOUS_PAYLOAD_BYTES
 
 LOG = logging.getLogger(__name__)
@@ -137,15 +136,11 @@ class Invocations:
 
     async def _run(self, function: Function, payload: bytes, request_id: str) -> web.Response:
         if self._functions.busy:
-            raise Refusal(
-                429,
-                "TooManyRequestsException",
-                "Rate Exceeded. Each thread runs a function already; LOCALAWS_THREADS sets how many there are.",
-            )
+            raise Refusal(429, "TooManyRequestsException", f"Rate Exceeded. {self._functions.full}")
         try:
             answer = await self._functions.call(function, payload, request_id)
         except FunctionError as error:
-            told = _told(error.cause, request_id)
+            told = _told(error, request_id)
             return web.json_response(told, headers={**_EXECUTED, "X-Amz-Function-Error": "Unhandled"})
         return web.Response(text=answer, content_type="application/json", headers=_EXECUTED)
 
@@ -200,11 +195,7 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _told(error: BaseException, request_id: str) -> dict[str, Any]:
-    """What the caller of a function that raised gets to read. The stack stays in the server's log."""
-    kind, message = type(error).__name__, str(error)
-    if isinstance(error, NotMarshalled):
-        kind = "Runtime.MarshalError"
-    elif not isinstance(error, Exception):  # sys.exit()
-        kind, message = "Runtime.ExitError", f"RequestId: {request_id} Error: Runtime exited"
-    return {"errorMessage": message, "errorType": kind, "requestId": request_id, "stackTrace": []}
+def _told(error: FunctionError, request_id: str) -> dict[str, Any]:
+    """What the caller of a function that failed gets to read. The stack stays in the server's log."""
+    message = f"RequestId: {request_id} {error.message}" if error.kind in {EXIT, TIMEOUT} else error.message
+    return {"errorMessage": message, "errorType": error.kind, "requestId": request_id, "stackTrace": []}

@@ -9,6 +9,9 @@ INTEGRATION_TIMEOUT_S = 29
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html
 HTTP_PAYLOAD_BYTES = 10 * 1024 * 1024
 
+# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
+STORE_REQUEST_BYTES = 16 * 1024 * 1024
+
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 SYNCHRONOUS_PAYLOAD_BYTES = 6 * 1024 * 1024
 ASYNCHRONOUS_PAYLOAD_BYTES = 1024 * 1024

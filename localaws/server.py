@@ -9,7 +9,6 @@ import asyncio
 import atexit
 import contextlib
 import ipaddress
-import logging
 import os
 import resource
 import signal
@@ -26,10 +25,11 @@ from localaws import control, dynamodb, environment, lifeline
 from localaws.apigateway import Gateway
 from localaws.errors import StartupError, fail
 from localaws.faults import Faults, Plan, PlanError
-from localaws.functions import Functions, Threads
+from localaws.functions import Functions, InThreads, Threads, keep_here
 from localaws.limits import HTTP_PAYLOAD_BYTES
 from localaws.pages import Pages
 from localaws.settings import Settings
+from localaws.store_proxy import StoreProxy
 
 if TYPE_CHECKING:
     from chalice.app import Chalice
@@ -64,13 +64,12 @@ class LocalServer:
         self._address = _address(self._listener)
         self._stage = config.api_gateway_stage
         self._store: dynamodb.Store | None = None
+        self._proxy: StoreProxy | None = None
         environment.use_gateway(os.environ, f"http://{self._address}", self._stage)
-        # chalice would make https://{apiId}.execute-api… of each event; the default session must stay here, too.
-        app.websocket_api._endpoint = os.environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"]
-        logging.getLogger("botocore").setLevel(logging.WARNING)  # at INFO it tells where it found the dummies
+        keep_here(app)
         table = self._open_store(settings, project)
         threads = Threads(settings.threads)
-        functions = Functions(app, config, threads)
+        functions = Functions(app, config, InThreads(threads))
         self._greeting = self._greet(config.app_name, table, functions.pure, controlled=settings.faults is not None)
         self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage, self._faults)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,6 +104,8 @@ class LocalServer:
                 self._loop.add_signal_handler(number, self._stop.set)
         application = web.Application(client_max_size=HTTP_PAYLOAD_BYTES)
         application.router.add_route("*", "/{path:(?s:.*)}", self._gateway.handle)  # s: a path may hold %0A
+        if self._proxy is not None:
+            await self._proxy.start()
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.SockSite(runner, self._listener, backlog=BACKLOG)
@@ -114,6 +115,8 @@ class LocalServer:
         await site.stop()
         await self._gateway.stop(CLOSING_S)
         await runner.cleanup()
+        if self._proxy is not None:
+            await self._proxy.stop()
 
     def _at_exit(self) -> None:
         # The worker's main thread ends at Ctrl-C, with this server in another thread; chalice's parent process sends it
@@ -122,7 +125,7 @@ class LocalServer:
         self.shutdown()
 
     def _open_store(self, settings: Settings, project: Path) -> str:
-        """Have a store, and the table in it. Says where it is."""
+        """Have a store, the table in it and, where faults are wanted, a proxy before it. Says where the store is."""
         if environment.STORE in os.environ:
             environment.use_given_store(os.environ)
             place = f"{os.environ[environment.STORE]} (from {environment.STORE})"
@@ -131,11 +134,15 @@ class LocalServer:
             environment.use_own_store(os.environ, self._store.endpoint)
             kept = f"kept in {settings.persist}" if settings.persist else "in memory, PERSIST=folder keeps it"
             place = f"{self._store.endpoint} ({kept})"
+        store = os.environ[environment.STORE]
+        if settings.faults is not None:
+            self._proxy = StoreProxy(store, self._faults)
+            os.environ[environment.STORE] = self._proxy.endpoint
         table_name = os.environ.get("TABLE_NAME")
         if not table_name:
             return f"none, for TABLE_NAME is not set; store at {place}"
         definition = dynamodb.load_definition(project / ".chalice" / "resources.json")
-        dynamodb.create_table(dynamodb.connect(os.environ[environment.STORE]), definition, table_name)
+        dynamodb.create_table(dynamodb.connect(store), definition, table_name)
         return f"{table_name} at {place}"
 
     def _greet(self, app_name: str, table: str, functions: Sequence[str], *, controlled: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http.client import HTTPConnection
 from typing import Any
 
@@ -50,8 +51,15 @@ def refusal(tiny: Tiny, **parameters: Any) -> tuple[int, str, str]:
 
 def request(tiny: Tiny, method: str, path: str, body: bytes = b"") -> tuple[int, str | None, bytes]:
     """The status, AWS's name for the error if it is one, and the body."""
-    connection = HTTPConnection("127.0.0.1", tiny.server.port, timeout=20)
-    connection.request(method, path, body)
+    return send(f"127.0.0.1:{tiny.server.port}", method, path, body)
+
+
+def send(
+    address: str, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+) -> tuple[int, str | None, bytes]:
+    """The same of any server."""
+    connection = HTTPConnection(address, timeout=20)
+    connection.request(method, path, body, dict(headers or {}))
     response = connection.getresponse()
     answer = response.status, response.headers["x-amzn-ErrorType"], response.read()
     connection.close()

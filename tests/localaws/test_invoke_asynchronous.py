@@ -19,7 +19,7 @@ from chalice.app import Chalice
 from chalice.config import Config
 
 from localaws import invoke
-from localaws.functions import Functions, Threads
+from localaws.functions import Functions, InThreads, Threads
 from localaws.invoke import Invocations
 from tests.localaws.invoked import call
 from tests.localaws.tiny import Tiny, served, until
@@ -146,7 +146,7 @@ def hang(event, context):
 async def in_this_process(app: Chalice) -> AsyncIterator[tuple[Invocations, TestClient[Any, Any]]]:
     """The app's invocations behind a server of this process's, with one thread."""
     config = Config.create(app_name="tiny")
-    invocations = Invocations(Functions(app, config, Threads(1)))
+    invocations = Invocations(Functions(app, config, InThreads(Threads(1))))
 
     async def respond(request: web.Request) -> web.Response:
         return await invocations.respond(request, request.match_info["name"])

@@ -1,0 +1,219 @@
+"""Faults of the store, as a function with boto3 meets them; what is really in the table is looked up behind them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from localaws.dynamodb import Store
+from tests.conftest import dynamodb_client, everything_in
+from tests.localaws import invoked
+from tests.localaws.faulty import Json, control, faulty, hits, inject
+from tests.localaws.test_server import TABLE
+from tests.localaws.tiny import RECORDER, Tiny, served
+from tests.server import ROOT
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+HANDLERS = (
+    RECORDER
+    + """
+import functools
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError
+
+@functools.cache
+def client():
+    return boto3.client("dynamodb", config=Config(retries={"total_max_attempts": 1}))
+
+@app.lambda_function(name="call")
+def call(event, context):
+    operation, parameters = event
+    try:
+        answer = getattr(client(), operation)(**parameters)
+    except ClientError as error:
+        return [str(error.response["ResponseMetadata"]["HTTPStatusCode"]), error.response["Error"]["Code"]]
+    except HTTPClientError as error:
+        return ["no answer", type(error).__name__]
+    del answer["ResponseMetadata"]
+    return ["200", answer]
+
+@app.lambda_function(name="endpoint")
+def endpoint(event, context):
+    return os.environ["AWS_ENDPOINT_URL_DYNAMODB"]
+"""
+)
+
+NAME = "tiny-dev"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / ".chalice").mkdir()
+    shutil.copy(ROOT / ".chalice" / "resources.json", folder / ".chalice")
+    with faulty(folder, HANDLERS, config=TABLE) as running:
+        yield running
+
+
+@pytest.fixture
+def behind(tiny: Tiny) -> Iterator[DynamoDBClient]:
+    """The store itself, emptied; no test leaves faults to the next."""
+    client = dynamodb_client(tiny.server.store)
+    for item in everything_in(client, NAME):
+        client.delete_item(TableName=NAME, Key={name: item[name] for name in ("channel", "member")})
+    yield client
+    assert control(tiny, "DELETE", "/_faults")[1]["rules"] == []
+
+
+def call(tiny: Tiny, operation: str, **parameters: Any) -> Any:
+    """What boto3 gets in a function of the server: "200" and the answer, or a status and an error's code."""
+    return invoked.result(tiny, "call", [operation, parameters])
+
+
+def item(number: int) -> Json:
+    return {"channel": {"S": "c"}, "member": {"S": f"{number:03}"}}
+
+
+def put(tiny: Tiny, number: int) -> Any:
+    return call(tiny, "put_item", TableName=NAME, Item=item(number))
+
+
+def stored(client: DynamoDBClient) -> list[int]:
+    return sorted(int(each["member"]["S"]) for each in everything_in(client, NAME))
+
+
+def test_without_faults_requests_pass_unchanged_and_the_store_itself_is_shown(
+    tiny: Tiny, behind: DynamoDBClient
+) -> None:
+    assert put(tiny, 1) == ["200", {}]
+    assert call(tiny, "get_item", TableName=NAME, Key=item(1)) == ["200", {"Item": item(1)}]
+    assert call(tiny, "put_item", TableName="none", Item=item(1)) == ["400", "ResourceNotFoundException"]
+    assert invoked.result(tiny, "endpoint") != tiny.server.store
+    assert stored(behind) == [1]
+
+
+@pytest.mark.parametrize(
+    ("do", "answer", "there"),
+    [
+        ("throttle", ["400", "ProvisionedThroughputExceededException"], []),
+        ("fail", ["500", "InternalServerError"], []),
+        ("forget", ["500", "InternalServerError"], [1]),
+        ("down", ["no answer", "ConnectionClosedError"], []),
+    ],
+)
+def test_a_request_is_answered_and_carried_out_as_its_fault_says(
+    tiny: Tiny, behind: DynamoDBClient, do: str, answer: Any, there: list[int]
+) -> None:
+    after = inject(tiny, {"at": "store", "do": do, "match": "PutItem", "times": 1})
+    assert put(tiny, 1) == answer
+    assert stored(behind) == there
+    assert call(tiny, "get_item", TableName=NAME, Key=item(7)) == ["200", {}]
+    assert put(tiny, 2) == ["200", {}]
+    (hit,) = hits(tiny, after)
+    assert (hit["at"], hit["do"], hit["connection"], hit["detail"]) == ("store", do, None, "PutItem")
+    assert "Traceback" not in tiny.server.log()
+
+
+def test_a_request_that_is_delayed_is_carried_out_later(tiny: Tiny, behind: DynamoDBClient) -> None:
+    inject(tiny, {"at": "store", "do": "delay", "ms": "300-400", "match": "PutItem"})
+    begun = time.monotonic()
+    assert put(tiny, 1) == ["200", {}]
+    assert time.monotonic() - begun >= 0.3, "the answer cannot be there before the time is over"
+    assert stored(behind) == [1]
+
+
+@pytest.mark.parametrize("count", [1, 2, 25])
+def test_a_part_of_a_batch_of_writes_is_not_carried_out_and_comes_back(
+    tiny: Tiny, behind: DynamoDBClient, count: int
+) -> None:
+    after = inject(tiny, {"at": "store", "do": "unprocessed"})
+    writes = [{"PutRequest": {"Item": item(number)}} for number in range(count)]
+    status, answer = call(tiny, "batch_write_item", RequestItems={NAME: writes})
+    undone = sorted(int(each["PutRequest"]["Item"]["member"]["S"]) for each in answer["UnprocessedItems"][NAME])
+    assert status == "200"
+    assert sorted(stored(behind) + undone) == list(range(count))
+    assert undone
+    assert [hit["detail"] for hit in hits(tiny, after)] == ["BatchWriteItem"]
+    assert put(tiny, 99) == ["200", {}]
+
+
+def test_two_rules_leave_more_of_a_batch_undone_than_one(tiny: Tiny, behind: DynamoDBClient) -> None:
+    inject(tiny, *2 * [{"at": "store", "do": "unprocessed"}])
+    writes = [{"PutRequest": {"Item": item(number)}} for number in range(25)]
+    _, answer = call(tiny, "batch_write_item", RequestItems={NAME: writes})
+    undone = [int(each["PutRequest"]["Item"]["member"]["S"]) for each in answer["UnprocessedItems"][NAME]]
+    assert sorted(stored(behind) + undone) == list(range(25))
+    assert len(undone) >= 2
+
+
+def test_a_part_of_a_batch_of_reads_comes_back(tiny: Tiny, behind: DynamoDBClient) -> None:
+    for number in range(9):
+        behind.put_item(TableName=NAME, Item=item(number))
+    inject(tiny, {"at": "store", "do": "unprocessed"})
+    keys = [item(number) for number in range(9)]
+    status, answer = call(tiny, "batch_get_item", RequestItems={NAME: {"Keys": keys}})
+    assert status == "200"
+    found, undone = answer["Responses"][NAME], answer["UnprocessedKeys"][NAME]["Keys"]
+    assert sorted(each["member"]["S"] for each in found + undone) == [each["member"]["S"] for each in keys]
+    assert found and undone
+
+
+def test_a_batch_that_the_store_refuses_is_refused(tiny: Tiny, behind: DynamoDBClient) -> None:
+    inject(tiny, {"at": "store", "do": "unprocessed"})
+    writes = [{"PutRequest": {"Item": item(number)}} for number in (1, 1, 1)]  # some two of them come through
+    assert call(tiny, "batch_write_item", RequestItems={NAME: writes * 20}) == ["400", "ValidationException"]
+
+
+def test_the_same_seed_and_requests_give_the_same_hits_and_leave_the_same_undone(
+    tiny: Tiny, behind: DynamoDBClient
+) -> None:
+    writes = [{"PutRequest": {"Item": item(number)}} for number in range(25)]
+    runs = []
+    for seed in (1, 1, 2):
+        rules = ({"at": "store", "do": "fail", "share": 0.3}, {"at": "store", "do": "unprocessed", "share": 0.5})
+        after = inject(tiny, *rules, seed=seed)
+        answers = [call(tiny, "batch_write_item", RequestItems={NAME: writes}) for _ in range(12)]
+        runs.append((answers, [(hit["rule"], hit["do"], hit["detail"]) for hit in hits(tiny, after)]))
+    assert runs[0] == runs[1] != runs[2]
+    assert {do for _, do, _ in runs[0][1]} == {"fail", "unprocessed"}
+
+
+def test_a_store_that_is_given_gets_faults_too_and_keeps_its_place_in_the_greeting(tmp_path: Path) -> None:
+    with Store() as given:
+        env = {"AWS_ENDPOINT_URL_DYNAMODB": given.endpoint}
+        with faulty(tmp_path, HANDLERS, env=env) as other:
+            assert f"store at {given.endpoint} (from AWS_ENDPOINT_URL_DYNAMODB)" in other.server.log()
+            assert call(other, "list_tables") == ["200", {"TableNames": []}]
+            inject(other, {"at": "store", "do": "fail"})
+            assert call(other, "list_tables") == ["500", "InternalServerError"]
+
+
+def test_a_given_store_that_does_not_answer_is_no_answer_either(tmp_path: Path, unused_port: int) -> None:
+    env = {"AWS_ENDPOINT_URL_DYNAMODB": f"http://127.0.0.1:{unused_port}"}
+    with faulty(tmp_path, HANDLERS, env=env) as other:
+        assert call(other, "list_tables") == ["no answer", "ConnectionClosedError"]
+        assert "Traceback" not in other.server.log()
+
+
+def test_without_the_setting_nothing_stands_before_the_store(tmp_path: Path) -> None:
+    with served(tmp_path, HANDLERS) as plain:
+        assert invoked.result(plain, "endpoint") in plain.server.log()
+
+
+def test_a_body_that_is_meant_to_hurt_reaches_the_store_or_nobody(tiny: Tiny, behind: DynamoDBClient) -> None:
+    inject(tiny, {"at": "store", "do": "unprocessed"})
+    address = invoked.result(tiny, "endpoint").removeprefix("http://")
+    for body in (b"", b"\xff", b"[" * 100_000, json.dumps({"RequestItems": {"t": 7}}).encode()):
+        headers = {"X-Amz-Target": "DynamoDB_20120810.BatchWriteItem", "Content-Type": "application/x-amz-json-1.0"}
+        status, _, _ = invoked.send(address, "POST", "/", body, headers)
+        assert 400 <= status <= 500
+    assert call(tiny, "list_tables") == ["200", {"TableNames": [NAME]}]
+    assert "Traceback" not in tiny.server.log()
