@@ -10,6 +10,7 @@ import json
 import time
 from contextlib import suppress
 from itertools import count
+from math import inf
 from urllib.parse import quote
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -38,8 +39,10 @@ ODD_FRAMES = {
 _numbers = count(1)
 
 
-async def enter(url: str, home: str, history: History) -> Client | None:
-    """A client with that home channel, none if it is empty; None where the handshake failed."""
+async def enter(url: str, home: str, history: History, hush: asyncio.Future[None]) -> Client | None:
+    """A client with that home channel, none if it is empty; None where the handshake failed. From `hush` on it waits
+    for no answer any more.
+    """
     connection = history.connecting()
     asked_at = time.monotonic()
     try:
@@ -59,39 +62,43 @@ async def enter(url: str, home: str, history: History) -> Client | None:
         return None
     if home:
         connection.joining(home, TEXT, asked_at).joined_at = time.monotonic()
-    return Client(socket, connection, history)
+    return Client(socket, connection, history, hush)
 
 
 class Client:
     """An open connection."""
 
-    def __init__(self, socket: ClientConnection, connection: Connection, history: History) -> None:
+    def __init__(
+        self, socket: ClientConnection, connection: Connection, history: History, hush: asyncio.Future[None]
+    ) -> None:
         self.connection = connection
         self.at_rest = asyncio.Lock()
         """Held while it joins, leaves or goes: one of these at a time."""
         self._socket = socket
         self._history = history
+        self._hush = hush
         self._waiting: dict[str, asyncio.Future[JSON]] = {}
         self.gone = asyncio.create_task(self._listen())
         """Done once the connection has ended."""
 
     @property
     def is_open(self) -> bool:
-        return not self.gone.done() and self.connection.ending_at == float("inf")
+        return self.connection.ending_at == inf
 
     async def join(self, channel: str, *, envelope: bool = False) -> bool:
         """Joins as a member of pubsub, and learns the connection's id; False if it never heard that it has."""
         frame = {"action": "joinchannel", "channel": channel, **({"envelope": True} if envelope else {})}
         stay = self.connection.joining(channel, ENVELOPE if envelope else TEXT, time.monotonic())
-        for _ in range(JOIN_ATTEMPTS):
+        was_unsure, self.connection.unsure = self.connection.unsure, True
+        for attempt in range(JOIN_ATTEMPTS):
             answer = await self._ask(f"join-{next(_numbers)}", frame)
             if answer is not None and "connectionId" in answer:
                 self.connection.id = answer["connectionId"]
                 stay.joined_at = min(stay.joined_at, time.monotonic())
+                # After a second attempt the function of the first may still be under way.
+                self.connection.unsure = was_unsure or attempt > 0
                 return True
-            # Its function may still be under way, whatever has been said meanwhile.
-            self.connection.unsure = True
-            if not self.is_open:
+            if not self.is_open or self._hush.done():
                 break
         return False
 
@@ -157,7 +164,8 @@ class Client:
 
     async def _wait(self, name: str, answer: asyncio.Future[JSON]) -> JSON:
         try:
-            await asyncio.wait((answer, self.gone), timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+            ends = (answer, self.gone, self._hush)
+            await asyncio.wait(ends, timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._waiting.pop(name, None)
         return answer.result() if answer.done() else None
@@ -177,6 +185,7 @@ class Client:
         self.connection.end(time.monotonic())
 
     def _hear(self, text: str) -> None:
+        self._history.heard += 1
         try:
             value = json.loads(text)
         except ValueError:

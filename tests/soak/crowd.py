@@ -73,6 +73,7 @@ class Crowd:
         self._room_to_talk = asyncio.Semaphore(UNDER_WAY_AT_MOST)
         self._under_way: set[asyncio.Task[None]] = set()
         self._stay_put = False
+        self._hush: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
         self._places: list[asyncio.Task[None]] = []
 
@@ -98,9 +99,13 @@ class Crowd:
             audience = self._act()
             await asyncio.sleep(audience / self._size.deliveries_per_second)
 
-    async def fall_silent(self) -> None:
-        """Nobody goes any more. Returns once no act is under way."""
+    def stay_put(self) -> None:
+        """Nobody goes any more by itself."""
         self._stay_put = True
+
+    async def hush(self) -> None:
+        """What has not been answered so far is waited for no longer. Returns once no act is under way."""
+        self._hush.set_result(None)
         while self._under_way:
             await asyncio.wait(self._under_way)
         self._raise_failures()
@@ -113,7 +118,7 @@ class Crowd:
     # --- a place
 
     async def _fill(self) -> None:
-        while not self._over.is_set():
+        while not self._over.is_set() and not self._hush.done():
             guest = await self._welcome()
             if guest is None:
                 await asyncio.sleep(REFUSED_PAUSE_S)
@@ -131,7 +136,7 @@ class Crowd:
         with_home = kind in {"rooms", "everyone"} or (kind == YWEBRTC and self._dice.random() < 0.5)
         home = f"home-{self._dice.randrange(self._size.rooms)}" if with_home else ""
         async with self._door:
-            client = await enter(self._url, home, self._history)
+            client = await enter(self._url, home, self._history, self._hush)
         if client is None:
             return None
         channel = self._channel()
@@ -141,7 +146,11 @@ class Crowd:
         guest = _Guest(client, kind, home, [channel])
         self._members.update((home, channel))
         if kind == YWEBRTC:
-            await self._subscribe(guest, channel)
+            # To another one: a member already, it would hear itself before its subscribe is handled.
+            topic = next(other for other in iter(self._channel, "") if other != channel)
+            await self._subscribe(guest, topic)
+            guest.channels.append(topic)
+            self._members[topic] += 1
         return guest
 
     async def _stay(self, guest: _Guest) -> None:
@@ -213,13 +222,14 @@ class Crowd:
                 self._members[channel] += 1
 
     async def _subscribe(self, guest: _Guest, channel: str) -> None:
+        connection = guest.client.connection
+        was_unsure, connection.unsure = connection.unsure, True
         await guest.client.subscribe(channel, guest.home)
         said = self._said("announce", guest, channel)
         await guest.client.publish(said.message, said.frame)
-        stay = guest.client.connection.stay(channel)
-        if not guest.client.connection.received[said.message.number]:
-            guest.client.connection.unsure = True
-        elif stay is not None:
+        stay = connection.stay(channel)
+        if connection.received[said.message.number] and stay is not None:
+            connection.unsure = was_unsure
             stay.joined_at = min(stay.joined_at, time.monotonic())
 
     async def _leave_one(self, guest: _Guest) -> None:

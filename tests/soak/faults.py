@@ -40,11 +40,8 @@ CALM: list[dict[str, Any]] = [
 ]
 """All the time."""
 
-STORM: list[dict[str, Any]] = [{"at": "store", "do": "fail", "share": 0.6}]
-"""Beside these, for some seconds: so often that the SDK's own retries do not hide it, and clients are told."""
-
-DELIVERIES_AT_MOST = 100_000
-"""The server keeps so many hits: who wants all must ask in time."""
+STORM: list[dict[str, Any]] = [{"at": "store", "do": "fail", "share": 0.9}]
+"""Beside these, for some seconds: so often that the SDK's own retries do not hide it."""
 
 
 class Control:
@@ -63,7 +60,7 @@ class Control:
         await self._ask("DELETE", "")
 
     async def new_hits(self) -> list[Hit]:
-        """What has been put in since the last time."""
+        """What has been put in since the last time. The server keeps 100,000: ask more often than that."""
         answer = await self._ask("GET", f"/hits?after={self._last}")
         self._last = answer["last"]
         return [Hit(hit["at"], hit["do"], hit["connection"], hit["detail"]) for hit in answer["hits"]]

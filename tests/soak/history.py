@@ -121,7 +121,10 @@ class History:
     """Errors that clients were told, by code."""
     frames: int = 0
     """How many were sent."""
+    heard: int = 0
+    """How many came, of whatever kind."""
     deliveries: int = 0
+    """How many messages came."""
     rested_at: float = inf
     """From here on nothing was under way any more, and nobody had gone yet."""
     oddities: list[str] = field(default_factory=list)

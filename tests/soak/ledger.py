@@ -42,6 +42,13 @@ class Ledger:
         self._frames: set[tuple[str, int]] = set()
         self.add(hits)
 
+    @property
+    def resets(self) -> int:
+        """How many connections to the store were reset. One that rests in a pool keeps its descriptor until it is
+        needed again, and is no TCP connection any more.
+        """
+        return self.counts["store", "down"]
+
     def add(self, hits: Iterable[Hit]) -> None:
         """Takes further hits."""
         for hit in hits:

@@ -37,7 +37,7 @@ def broken(outcome: Outcome) -> list[str]:
         found.append(f"pooled connections grew from {outcome.early.pooled} to {outcome.late.pooled}")
     if outcome.after.outside:
         found.append(f"{outcome.after.outside} connections with others are open, and nobody is there")
-    if outcome.after.rest > outcome.before.rest:
+    if outcome.after.rest > outcome.before.rest + outcome.ledger.resets:
         found.append(f"descriptors besides connections grew from {outcome.before.rest} to {outcome.after.rest}")
     if outcome.tracebacks:
         found.append(f"the server logged {outcome.tracebacks} tracebacks")

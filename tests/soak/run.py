@@ -27,8 +27,8 @@ TABLE = "channels-dev"
 WARM_UP = Size(clients=12, deliveries_per_second=200, life_s=2)
 WARM_UP_S = 4.0
 LOOK_S = 1.0
-STORMS, STORM_SHARE, STORM_LEAST_S = (0.15, 0.5, 0.7), 0.02, 1.0
-"""When storms begin and how long they are, as parts of the busy time."""
+STORM_S = 5.0
+"""Longer than most requests to the store are repeated by the SDK: some are given up, and clients are told."""
 
 QUIET_S, QUIET_AT_MOST_S = 6.0, 120.0
 """So long nothing may come before it is over: longer than the longest delay and the retries of a post."""
@@ -50,6 +50,8 @@ class Plan:
     seconds: float
     size: Size
     prunes: bool
+    storms: Sequence[float] = (0.15, 0.5, 0.7)
+    """When the store fails for a time, as parts of the busy time."""
     rules: Sequence[JSON] = tuple(faults.CALM)
 
 
@@ -141,7 +143,7 @@ class Soak:
         crowd = self._crowd(WARM_UP, backend)
         crowd.gather()
         await crowd.be_busy(WARM_UP_S)
-        await crowd.fall_silent()
+        await crowd.hush()
         await crowd.go()
 
     async def _be_busy(self, crowd: Crowd) -> tuple[Footprint, Footprint]:
@@ -172,27 +174,25 @@ class Soak:
         )
 
     async def _storms(self) -> None:
-        if not self.plan.rules:
-            return
-        seconds, length = self.plan.seconds, max(STORM_LEAST_S, STORM_SHARE * self.plan.seconds)
-        last = 0.0
-        for number, share in enumerate(STORMS, 1):
-            await asyncio.sleep(share * seconds - last)
+        passed = 0.0
+        for number, share in enumerate(self.plan.storms, 1):
+            await asyncio.sleep(share * self.plan.seconds - passed)
             await self._control.put([*self.plan.rules, *faults.STORM], self.plan.seed + 2 * number - 1)
-            await asyncio.sleep(length)
+            await asyncio.sleep(STORM_S)
             await self._control.put([*self.plan.rules], self.plan.seed + 2 * number)
-            last = share * seconds + length
+            passed = share * self.plan.seconds + STORM_S
 
     async def _fall_silent(self, crowd: Crowd) -> None:
-        await crowd.fall_silent()
+        crowd.stay_put()
         began_at = silent_since = time.monotonic()
         so_far = -1
         while time.monotonic() - silent_since < QUIET_S:
-            if self.history.deliveries != so_far:
-                so_far, silent_since = self.history.deliveries, time.monotonic()
+            if self.history.heard != so_far:
+                so_far, silent_since = self.history.heard, time.monotonic()
             assert time.monotonic() - began_at < QUIET_AT_MOST_S, "messages come and come, and nobody sends any"
             await self._look("falling silent")
             await asyncio.sleep(0.2)
+        await crowd.hush()
         self.history.rested_at = time.monotonic()
 
     async def _prune(self, backend: Backend, left: Leftovers) -> Leftovers:
@@ -224,7 +224,7 @@ class Soak:
         deadline = time.monotonic() + SETTLED_AT_MOST_S
         while True:
             now = await asyncio.to_thread(footprint, self.server)
-            at_rest = now.outside == 0 and (before is None or now.rest <= before.rest)
+            at_rest = now.outside == 0 and (before is None or now.rest <= before.rest + self.ledger.resets)
             if at_rest or time.monotonic() > deadline:
                 return now
             await asyncio.sleep(LOOK_S)
