@@ -23,6 +23,7 @@ from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
 from localaws.faults import Faults
 from localaws.functions import FunctionError, Functions
 from localaws.invoke import Invocations
+from localaws.kills import Kills
 from localaws.limits import CLOSE_ABNORMAL, CLOSE_GOING_AWAY, MESSAGE_BYTES
 from localaws.pages import Pages
 from localaws.settings import Settings
@@ -42,9 +43,12 @@ FRAMES_AT_ONCE = 64
 class Gateway:
     """Holds the connections of one WebSocket API with one stage."""
 
-    def __init__(self, functions: Functions, pages: Pages, settings: Settings, stage: str, faults: Faults) -> None:
+    def __init__(
+        self, functions: Functions, pages: Pages, settings: Settings, stage: str, *, faults: Faults, kills: Kills
+    ) -> None:
         self._functions = functions
         self._faults = faults
+        self._kills = kills
         self._control = None if settings.faults is None else Control(faults, self._thaw)
         self._invocations = Invocations(functions)
         self._pages = pages
@@ -65,7 +69,8 @@ class Gateway:
             return await self._upgrade(request)
         connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
         if connection_id is not None:
-            return await management.respond(request, self._connections.get(connection_id), self._faults)
+            connection = self._connections.get(connection_id)
+            return await self._kills.carry_out(request, lambda: management.respond(request, connection, self._faults))
         function_name = invoke.function_name(request.rel_url.raw_path)
         if function_name is not None:
             return await self._invocations.respond(request, function_name)

@@ -8,7 +8,10 @@ gateway, which answers 404.
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+
+NOBODY = "local"
+"""Access key and secret of dummy credentials."""
 
 STORE = "AWS_ENDPOINT_URL_DYNAMODB"
 
@@ -17,6 +20,9 @@ Environ = MutableMapping[str, str]
 # https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
 _IDENTITY = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 _DETOURS = ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT")
+
+# What makes a process the server: a worker's app is to believe that it is on Lambda.
+_SERVERS = ("AWS_CHALICE_CLI_MODE", "CHALICE_WORKER")
 
 
 def use_own_store(environ: Environ, endpoint: str) -> None:
@@ -29,6 +35,11 @@ def use_given_store(environ: Environ) -> None:
     """DynamoDB is where AWS_ENDPOINT_URL_DYNAMODB says. Keys in the environment are kept: it may check them."""
     if "AWS_ACCESS_KEY_ID" not in environ:
         _use_nobodys_credentials(environ)
+
+
+def has_own_keys(environ: Mapping[str, str]) -> bool:
+    """Whether the app signs with keys of the user's, which only a store that is given may check."""
+    return STORE in environ and environ.get("AWS_ACCESS_KEY_ID", NOBODY) != NOBODY
 
 
 def use_gateway(environ: Environ, http: str, stage: str) -> None:
@@ -45,9 +56,21 @@ def use_gateway(environ: Environ, http: str, stage: str) -> None:
         environ[name] = ",".join(filter(None, (environ.get(name), "127.0.0.1", "localhost")))
 
 
+def worker_environment(environ: Mapping[str, str], number: int, packages: str) -> tuple[str, dict[str, str]]:
+    """The access key of a worker, and the environment of its process, which finds this package in `packages`.
+
+    Where nobody's credentials are in use each worker has a key of its own (local-1, local-2, …), by which its requests
+    are known. Own credentials of the user's are not to be told apart.
+    """
+    theirs = {name: value for name, value in environ.items() if name not in _SERVERS}
+    if not has_own_keys(environ):
+        theirs["AWS_ACCESS_KEY_ID"] = f"{NOBODY}-{number}"
+    theirs["PYTHONPATH"] = os.pathsep.join(filter(None, (environ.get("PYTHONPATH"), packages)))
+    return theirs["AWS_ACCESS_KEY_ID"], theirs
+
+
 def _use_nobodys_credentials(environ: Environ) -> None:
     for name in _IDENTITY:
         environ.pop(name, None)
     environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
-    environ["AWS_ACCESS_KEY_ID"] = "local"
-    environ["AWS_SECRET_ACCESS_KEY"] = "local"  # noqa: S105
+    environ["AWS_ACCESS_KEY_ID"] = environ["AWS_SECRET_ACCESS_KEY"] = NOBODY

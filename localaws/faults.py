@@ -214,12 +214,16 @@ class Faults:
     """The plan that runs, and the ledger. Safe to use from any thread.
 
     `default_seed` is for plans that name none; without it they get one at random. Raises PlanError, as `run` does, if
-    the plan has a kill and there are no `workers`: a thread cannot be killed.
+    the plan has a kill and there are no `workers`, for a thread cannot be killed, or if it counts requests and those of
+    one worker are not `told_apart` from another's.
     """
 
-    def __init__(self, plan: Plan, *, default_seed: int | None = None, workers: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, *, default_seed: int | None = None, workers: bool = False, told_apart: bool = True
+    ) -> None:
         self._default_seed = default_seed
         self._workers = workers
+        self._told_apart = told_apart
         self._lock = threading.Lock()
         self._ledger: deque[Hit] = deque(maxlen=LEDGER_SIZE)
         self._last = 0
@@ -227,8 +231,14 @@ class Faults:
 
     def run(self, plan: Plan) -> None:
         """Replace what runs, and begin its seed anew. The ledger goes on."""
-        if not self._workers and any(rule.at == "invocation" for rule in plan.rules):
+        kills = [rule for rule in plan.rules if rule.do == "kill"]
+        if kills and not self._workers:
             raise PlanError("an invocation can be killed only where it has a process: start with LOCALAWS_WORKERS=4.")
+        if not self._told_apart and any(kill.request for kill in kills):
+            raise PlanError(
+                'with keys of your own, which all workers share, only "request": 0 can be killed: unset '
+                "AWS_ACCESS_KEY_ID, and each worker signs its requests with a key of its own."
+            )
         seed = next((each for each in (plan.seed, self._default_seed) if each is not None), secrets.randbits(32))
         dice = [Dice(rule, seed, index) for index, rule in enumerate(plan.rules)]
         with self._lock:

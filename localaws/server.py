@@ -26,10 +26,12 @@ from localaws.apigateway import Gateway
 from localaws.errors import StartupError, fail
 from localaws.faults import Faults, Plan, PlanError
 from localaws.functions import Functions, InThreads, Threads, keep_here
+from localaws.kills import Kills
 from localaws.limits import HTTP_PAYLOAD_BYTES
 from localaws.pages import Pages
 from localaws.settings import Settings
 from localaws.store_proxy import StoreProxy
+from localaws.workers import Workers
 
 if TYPE_CHECKING:
     from chalice.app import Chalice
@@ -58,6 +60,7 @@ class LocalServer:
         settings = Settings.from_environ(os.environ, project)
         _raise_file_limit()
         self._faults = _faults(settings)
+        self._kills = Kills()
         self._listener = _listen(host, port)
         if not _is_loopback(self._listener):
             _warn_of_others(host, settings)
@@ -69,9 +72,14 @@ class LocalServer:
         keep_here(app)
         table = self._open_store(settings, project)
         threads = Threads(settings.threads)
-        functions = Functions(app, config, InThreads(threads))
+        self._workers: Workers | None = None
+        if settings.workers:
+            self._workers = Workers(settings.workers, config.chalice_stage, self._faults, self._kills)
+        functions = Functions(app, config, self._workers or InThreads(threads))
         self._greeting = self._greet(config.app_name, table, functions.pure, controlled=settings.faults is not None)
-        self._gateway = Gateway(functions, Pages(app, config, threads), settings, self._stage, self._faults)
+        self._gateway = Gateway(
+            functions, Pages(app, config, threads), settings, self._stage, faults=self._faults, kills=self._kills
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_wanted = threading.Event()
         self._stopped = threading.Event()
@@ -82,6 +90,8 @@ class LocalServer:
         try:
             asyncio.run(self._serve())
         finally:
+            if self._workers is not None:
+                self._workers.close()
             if self._store is not None:
                 self._store.close()
             self._stopped.set()
@@ -136,7 +146,7 @@ class LocalServer:
             place = f"{self._store.endpoint} ({kept})"
         store = os.environ[environment.STORE]
         if settings.faults is not None:
-            self._proxy = StoreProxy(store, self._faults)
+            self._proxy = StoreProxy(store, self._faults, self._kills)
             os.environ[environment.STORE] = self._proxy.endpoint
         table_name = os.environ.get("TABLE_NAME")
         if not table_name:
@@ -191,7 +201,12 @@ def _warn_of_others(host: str, settings: Settings) -> None:
 
 def _faults(settings: Settings) -> Faults:
     try:
-        return Faults(settings.faults or Plan(), default_seed=settings.seed, workers=bool(settings.workers))
+        return Faults(
+            settings.faults or Plan(),
+            default_seed=settings.seed,
+            workers=settings.workers > 0,
+            told_apart=not environment.has_own_keys(os.environ),
+        )
     except PlanError as error:
         raise StartupError(f"LOCALAWS_FAULTS: {error}") from None
 

@@ -19,6 +19,7 @@ from yarl import URL
 
 from localaws.batches import Batch
 from localaws.faults import Faults
+from localaws.kills import Kills
 from localaws.limits import STORE_REQUEST_BYTES
 
 # Each connection's own affair (RFC 9110, 7.6.1), or said anew for a body that was changed.
@@ -46,9 +47,10 @@ _ERRORS = {
 class StoreProxy:
     """Listens on a free loopback port for requests to the store at the URL `store`; serves from `start` to `stop`."""
 
-    def __init__(self, store: str, faults: Faults) -> None:
+    def __init__(self, store: str, faults: Faults, kills: Kills) -> None:
         self._store = store.rstrip("/")
         self._faults = faults
+        self._kills = kills
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._runner: web.AppRunner | None = None
@@ -61,7 +63,7 @@ class StoreProxy:
             skip_auto_headers=[hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE],
         )
         application = web.Application(client_max_size=STORE_REQUEST_BYTES)
-        application.router.add_route("*", "/{path:(?s:.*)}", self._handle)
+        application.router.add_route("*", "/{path:(?s:.*)}", self._answer)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.SockSite(self._runner, self._listener).start()
@@ -71,7 +73,10 @@ class StoreProxy:
             await self._runner.cleanup()
             await self._session.close()
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.Response:
+        return await self._kills.carry_out(request, lambda: self._strike(request))
+
+    async def _strike(self, request: web.Request) -> web.Response:
         operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
         body = await request.read()
         error, seeds = None, []

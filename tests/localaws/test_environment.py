@@ -100,3 +100,23 @@ def test_the_default_session_of_an_app_posts_to_the_gateway_it_is_connected_to(t
     with served(tmp_path) as tiny, connect(tiny.url) as client:
         client.send("echo")
         assert client.recv(timeout=20) == "echo"
+
+
+def test_each_worker_has_a_key_of_its_own_and_no_sign_of_the_server() -> None:
+    environ = {"CHALICE_WORKER": "true", "AWS_CHALICE_CLI_MODE": "true", "TABLE_NAME": "t", "PYTHONPATH": "a"}
+    environment.use_own_store(environ, "http://127.0.0.1:1")
+    before = dict(environ)
+    key, theirs = environment.worker_environment(environ, 2, "b")
+    assert environ == before
+    assert (key, theirs.pop("PYTHONPATH")) == ("local-2", os.pathsep.join(["a", "b"]))
+    expected = {name: value for name, value in before.items() if name not in {"CHALICE_WORKER", "AWS_CHALICE_CLI_MODE"}}
+    del expected["PYTHONPATH"]
+    assert theirs == {**expected, "AWS_ACCESS_KEY_ID": "local-2"}
+
+
+def test_workers_share_keys_of_the_users_own() -> None:
+    environ = {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "mine"}
+    assert not environment.has_own_keys(environ), "a store of ours takes nobody's"
+    environ[environment.STORE] = "http://127.0.0.1:1"
+    assert environment.has_own_keys(environ)
+    assert environment.worker_environment(environ, 1, "b")[0] == "mine"
