@@ -17,7 +17,8 @@ from .soak import accounts
 from .soak.accounts import Verdict, judge
 from .soak.history import ENVELOPE, TEXT, YWEBRTC, Connection, History, Message, Stay, mark
 from .soak.ledger import Hit, Ledger
-from .soak.leftovers import ADDRESS, CLAIM, INCOMPLETE, LATE, LOST, REFUSED, TOMBSTONE, explain, incomplete_disconnects
+from .soak.leftovers import ADDRESS, CLAIM, INCOMPLETE, LATE, LOST, REFUSED, TOMBSTONE, explain
+from .soak.serverlog import incomplete_disconnects, unforeseen
 
 ANN, BEN, CAT = "ann", "ben", "cat"
 
@@ -386,3 +387,12 @@ def test_a_connection_that_no_client_knows_was_refused_after_it_was_written(stor
 def test_channels_with_members_left_are_known_and_when_the_youngest_joined(story: Story) -> None:
     left = explain([membership(BEN, 5), membership(CAT, 9)], story.history, Ledger(), frozenset())
     assert (left.channels, left.joined_at) == ({"news"}, 9)
+
+
+def test_a_traceback_of_an_error_that_nobody_raises_on_purpose_is_found() -> None:
+    head = "Traceback (most recent call last):\n  File x, line 1, in f\n    g()\n"
+    cause = "\nThe above exception was the direct cause of the following exception:\n\n"
+    foreseen = f"{head}botocore.errors.X: no\n{cause}{head}chalicelib.errors.StoreError: Query failed\nother line\n"
+    assert unforeseen(foreseen) == []
+    assert unforeseen(f"line\n{head}KeyError: 'x'\n{foreseen}") == ["KeyError: 'x'"]
+    assert unforeseen(f"{head}KeyError: 'x'\n{cause}{head}ValueError: y\n") == ["ValueError: y"]

@@ -4,8 +4,10 @@
     ledger      the faults that the server says it has put in, by connection and message
     accounts    who should have got what, who got it, and the cause of each loss; no I/O
     leftovers   the rows that are left in the table, and why each may be there; no I/O
+    serverlog   what the server's log says that nothing else does
     faults      which faults there are, and the server's control of them
     client      one WebSocket client, in whatever dialect
+    messages    what is said, in each dialect
     crowd       who connects, talks, joins, leaves and vanishes, and when
     backend     a backend that publishes by invoking a function
     footprint   memory and descriptors of the server's processes

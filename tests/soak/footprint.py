@@ -5,7 +5,7 @@ Knows processes and sockets, and nothing of what they are for.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
@@ -41,23 +41,24 @@ def memory(server: Server) -> tuple[int, int]:
 
 def footprint(server: Server) -> Footprint:
     """All of it. Sockets that open or close meanwhile may count as outside."""
-    connected, listening, of_store, descriptors = [], set(), 0, 0
+    connected: list[Any] = []
+    of_store: list[Any] = []
+    listening, descriptors = set(), 0
     for process in descendants(server.process.pid):
         try:
-            sockets, descriptors = process.net_connections("tcp"), descriptors + process.num_fds()
-            store = _is_store(process)
+            sockets, store = process.net_connections("tcp"), _is_store(process)
+            descriptors += process.num_fds()
         except psutil.NoSuchProcess:
             continue
-        if store:
-            of_store += sum(socket.status != psutil.CONN_LISTEN for socket in sockets)
-            continue
         listening |= {socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN}
-        connected += [socket for socket in sockets if socket.status != psutil.CONN_LISTEN]
+        (of_store if store else connected).extend(socket for socket in sockets if socket.status != psutil.CONN_LISTEN)
     ours = {socket.laddr for socket in connected}
     # One end may be closed while the other still is in its pool: that one is known by the port that it went to.
+    # The store's are all the server's, and some of them stay half closed for an hour: hypercorn keeps an idle
+    # connection for its keep-alive time even if the other side has closed it.
     pooled = sum(socket.raddr in ours or (socket.raddr and socket.raddr.port in listening) for socket in connected)
-    rest = descriptors - len(connected) - of_store
-    return Footprint(*memory(server), len(connected) - pooled, pooled + of_store, rest)
+    rest = descriptors - len(connected) - len(of_store)
+    return Footprint(*memory(server), len(connected) - pooled, pooled + len(of_store), rest)
 
 
 def _is_store(process: psutil.Process) -> bool:

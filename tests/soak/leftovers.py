@@ -5,7 +5,6 @@ Knows the kinds of rows that chalicelib/table.py describes, by their keys, and n
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ CLAIM = "a day's memory of what a backend had sent"
 ADDRESS = "the address of the API"
 TOMBSTONE = "a minute's memory of a leave"
 
-_INCOMPLETE = re.compile(r"disconnect incomplete connection=(\S+)")
-
 
 @dataclass
 class Leftovers:
@@ -38,11 +35,6 @@ class Leftovers:
     """Those that have members left."""
     joined_at: int = 0
     """When the youngest of these joined (ms since 1970)."""
-
-
-def incomplete_disconnects(log: str) -> frozenset[str]:
-    """Connections whose $disconnect handler says that it could not remove everything."""
-    return frozenset(_INCOMPLETE.findall(log))
 
 
 def explain(

@@ -40,7 +40,9 @@ def broken(outcome: Outcome) -> list[str]:
     if outcome.after.rest > outcome.before.rest + outcome.ledger.resets:
         found.append(f"descriptors besides connections grew from {outcome.before.rest} to {outcome.after.rest}")
     if outcome.tracebacks:
-        found.append(f"the server logged {outcome.tracebacks} tracebacks")
+        found.append(
+            "\n".join([f"tracebacks in the server's log: {len(outcome.tracebacks)}", *_some(outcome.tracebacks)])
+        )
     return found
 
 

@@ -20,7 +20,8 @@ from .crowd import Crowd, Size
 from .footprint import Footprint, footprint, memory
 from .history import JSON, History, Message, mark
 from .ledger import Ledger
-from .leftovers import Leftovers, explain, incomplete_disconnects
+from .leftovers import Leftovers, explain
+from .serverlog import incomplete_disconnects, unforeseen
 
 TABLE = "channels-dev"
 
@@ -71,7 +72,8 @@ class Outcome:
     """At its end, likewise."""
     after: Footprint
     """When all have gone."""
-    tracebacks: int
+    tracebacks: list[str]
+    """Errors in the server's log that nobody foresaw."""
     seconds: float
 
 
@@ -130,7 +132,7 @@ class Soak:
             early,
             late,
             after,
-            self.server.log().count("Traceback (most recent call last)"),
+            unforeseen(self.server.log()),
             time.monotonic() - self._began_at,
         )
 
