@@ -33,8 +33,8 @@ bench: $(VENV)/bench.stamp tests/clients/node_modules/.stamp bench/node_modules/
 fuzz: $(VENV)/dev.stamp ## a million frames and handshakes against a model of rights (FUZZ=100000 fewer, SEED=7 the same again)
 	@FUZZ=$(FUZZ) SEED=$(SEED) $(BIN)/python -m tests.fuzz
 
-soak: $(VENV)/dev.stamp ## 1,000 clients under faults for 5 minutes, and an account of every message (SOAK=60 seconds, CLIENTS=200, SEED=7)
-	@SOAK=$(SOAK) CLIENTS=$(CLIENTS) SEED=$(SEED) $(BIN)/python -m tests.soak
+soak: $(VENV)/dev.stamp ## 1,000 clients under faults for 5 minutes, and an account of every message (SOAK=60 seconds, CLIENTS=200, WORKERS=4, SEED=7)
+	@SOAK=$(SOAK) CLIENTS=$(CLIENTS) WORKERS=$(WORKERS) SEED=$(SEED) $(BIN)/python -m tests.soak
 
 deploy: $(VENV)/ops.stamp ## create or update a stage on AWS, and print its wss:// address (STAGE=dev)
 	@$(BIN)/python -m ops deploy "$(STAGE)"

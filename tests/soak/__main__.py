@@ -1,6 +1,7 @@
 """`make soak`: CLIENTS clients (1,000) on a server under faults, busy for SOAK seconds (300).
 
-SEED=n draws the same again. Ends with 1 where a rule was broken, and says which and the seed.
+SEED=n draws the same again. With WORKERS=n functions run in so many processes, some of which are killed. Ends with 1
+where a rule was broken, and says which and the seed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 
 from tests.server import running_server
 
+from . import faults
 from .crowd import Size
 from .report import broken, table
 from .run import Plan, Progress, Soak
@@ -54,10 +56,13 @@ class Line:
 def main() -> int:
     seed = _whole("SEED", random.SystemRandom().randrange(1_000_000_000))
     seconds, clients = _whole("SOAK", SECONDS), _whole("CLIENTS", CLIENTS)
-    print(f"SEED={seed} SOAK={seconds} CLIENTS={clients}", flush=True)
-    plan = Plan(seed, seconds, Size(clients, DELIVERIES_PER_SECOND, LIFE_S), prunes=True)
+    workers = _whole("WORKERS", 0)
+    again = f"SEED={seed} SOAK={seconds} CLIENTS={clients} WORKERS={workers}"
+    print(again, flush=True)
+    rules = [*faults.CALM, *(faults.KILLS if workers else [])]
+    plan = Plan(seed, seconds, Size(clients, DELIVERIES_PER_SECOND, LIFE_S), prunes=True, rules=rules)
     line = Line()
-    with running_server(env={"LOCALAWS_FAULTS": "{}"}) as server:
+    with running_server(env={"LOCALAWS_FAULTS": "{}", "LOCALAWS_WORKERS": str(workers)}) as server:
         try:
             outcome = asyncio.run(Soak(server, plan, line).run())
         finally:
@@ -65,14 +70,14 @@ def main() -> int:
         print("", *table(outcome), sep="\n")
         failures = broken(outcome)
         if failures:
-            print("", *failures, "", f"SEED={seed} SOAK={seconds} CLIENTS={clients} make soak", sep="\n")
+            print("", *failures, "", f"{again} make soak", sep="\n")
     return 1 if failures else 0
 
 
 def _whole(name: str, default: int) -> int:
     text = os.environ.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        sys.exit(f"{name} takes a whole number above 0, not {text!r}.")
+    if not (text.isascii() and text.isdigit() and text):
+        sys.exit(f"{name} takes a whole number, not {text!r}.")
     return int(text)
 
 

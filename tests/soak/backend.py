@@ -21,7 +21,13 @@ FUNCTION = "channels-dev-publish"
 ANSWER_S = 90
 ATTEMPTS = 3
 
-_CODES = {"StoreError": UNAVAILABLE, "PartlyDelivered": PARTLY}
+KILLED = "Runtime.ExitError"
+"""What Lambda tells who invokes a function whose process ends."""
+
+THROTTLED = "TooManyRequestsException"
+THROTTLED_PAUSE_S = 0.2
+
+_CODES = {"StoreError": UNAVAILABLE, "PartlyDelivered": PARTLY, THROTTLED: UNAVAILABLE}
 
 
 class Backend:
@@ -67,12 +73,19 @@ class Backend:
             self._history.answered(message.number, time.monotonic(), code)
 
     def _invoke(self, event: JSON) -> JSON:
-        """What the function returned or raised; None where that is not known."""
-        try:
-            answer = self._client.invoke(FunctionName=FUNCTION, Payload=json.dumps(event))
-            return json.loads(answer["Payload"].read())
-        except (BotoCoreError, ClientError):
-            return None
+        """What the function returned or raised; None where that is not known. Waits its turn where too many run."""
+        deadline = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                answer = self._client.invoke(FunctionName=FUNCTION, Payload=json.dumps(event))
+                return json.loads(answer["Payload"].read())
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code != THROTTLED or time.monotonic() > deadline:
+                    return {"errorType": code}
+                time.sleep(THROTTLED_PAUSE_S)
+            except BotoCoreError:
+                return None
 
 
 def _given_up(answer: dict[str, int]) -> int:

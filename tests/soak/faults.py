@@ -40,6 +40,16 @@ CALM: list[dict[str, Any]] = [
 ]
 """All the time."""
 
+KILLS: list[dict[str, Any]] = [
+    {"at": "invocation", "do": "kill", "match": "websocket_message", "share": 0.006},
+    {"at": "invocation", "do": "kill", "match": "websocket_message", "share": 0.006, "after": True},
+    {"at": "invocation", "do": "kill", "match": "websocket_message", "share": 0.006, "request": 4},
+    {"at": "invocation", "do": "kill", "match": "websocket_connect", "share": 0.01, "after": True},
+    {"at": "invocation", "do": "kill", "match": "websocket_disconnect", "share": 0.02},
+    {"at": "invocation", "do": "kill", "match": "publish", "share": 0.02, "request": 3},
+]
+"""All the time too, where functions run in processes of their own."""
+
 STORM: list[dict[str, Any]] = [{"at": "store", "do": "fail", "share": 0.9}]
 """Beside these, for some seconds: so often that the SDK's own retries do not hide it."""
 

@@ -36,7 +36,9 @@ class Ledger:
         self.failed_frames: Counter[str] = Counter()
         """Frames of each connection whose function never ran."""
         self.kills: Counter[str | None] = Counter()
-        """Invocations that were killed, by connection; by None those of no connection."""
+        """Invocations for a frame that were killed, by connection; by None those for a backend."""
+        self.kills_at_an_end: set[str] = set()
+        """Connections whose $connect or $disconnect was killed."""
         self._deliveries: defaultdict[tuple[str, int], Counter[str]] = defaultdict(Counter)
         self._answers: defaultdict[tuple[str, int | None], Counter[str]] = defaultdict(Counter)
         self._frames: set[tuple[str, int]] = set()
@@ -53,7 +55,9 @@ class Ledger:
         """Takes further hits."""
         for hit in hits:
             self.counts[hit.at, hit.do] += 1
-            if hit.at == "invocation":
+            if hit.at == "invocation" and hit.connection and hit.detail.endswith("connect"):
+                self.kills_at_an_end.add(hit.connection)
+            elif hit.at == "invocation":
                 self.kills[hit.connection] += 1
             elif hit.connection is not None:
                 self._add(hit, hit.connection)

@@ -16,7 +16,7 @@ from .ledger import Ledger
 EXAMPLES = 10
 
 LOST = "its $disconnect was lost"
-INCOMPLETE = "its $disconnect met a store that failed, or was killed"
+INCOMPLETE = "its $disconnect met a store that failed, or was killed, or its $connect was"
 LATE = "its join may have been handled after its end"
 REFUSED = "its handshake was refused for a store that failed"
 CLAIM = "a day's memory of what a backend had sent"
@@ -85,7 +85,7 @@ def _reason(
 ) -> str | None:
     if owner in ledger.lost_disconnects:
         return LOST
-    if owner in incomplete or ledger.kills[owner]:
+    if owner in incomplete or owner in ledger.kills_at_an_end:
         return INCOMPLETE
     if kind != "connection" and connection is not None and connection.unsure:
         return LATE

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TypeVar
 
+from .footprint import Memory, rest_allowed
 from .run import Outcome
 
 K = TypeVar("K")
@@ -30,14 +31,14 @@ def broken(outcome: Outcome) -> list[str]:
     ]
     if left.unexplained:
         found.append("\n".join([f"rows that nothing explains: {len(left.unexplained)}", *_some(left.unexplained)]))
-    found += _growth("server's memory", outcome.early.server_bytes, outcome.late.server_bytes)
-    found += _growth("store's memory", outcome.early.store_bytes, outcome.late.store_bytes)
+    for process, early, late in zip(Memory._fields, outcome.early.memory, outcome.late.memory, strict=True):
+        found += _growth(process, early, late)
     most = outcome.early.pooled * (1 + POOL_SHARE) + POOL_SOCKETS
     if outcome.late.pooled > most:
         found.append(f"pooled connections grew from {outcome.early.pooled} to {outcome.late.pooled}")
     if outcome.after.outside:
         found.append(f"{outcome.after.outside} connections with others are open, and nobody is there")
-    if outcome.after.rest > outcome.before.rest + outcome.ledger.resets:
+    if outcome.after.rest > rest_allowed(outcome.before, outcome.after, outcome.ledger):
         found.append(f"descriptors besides connections grew from {outcome.before.rest} to {outcome.after.rest}")
     if outcome.tracebacks:
         found.append(
@@ -49,7 +50,9 @@ def broken(outcome: Outcome) -> list[str]:
 def _growth(what: str, early: int, late: int) -> list[str]:
     if late <= early * (1 + GROWTH_SHARE) + GROWTH_BYTES:
         return []
-    return [f"the {what} grew from {early / MEGABYTE:,.0f} MB to {late / MEGABYTE:,.0f} MB under the same load"]
+    return [
+        f"the memory of the {what} grew from {early / MEGABYTE:,.0f} to {late / MEGABYTE:,.0f} MB under the same load"
+    ]
 
 
 def _some(lines: list[str]) -> list[str]:
@@ -82,8 +85,9 @@ def table(outcome: Outcome) -> Iterator[str]:
     yield ""
     yield f"{'':22}{'before':>10}{'a third in':>12}{'at the end':>12}{'all gone':>10}"
     moments = (outcome.before, outcome.early, outcome.late, outcome.after)
-    yield _footprints("server, MB", [_megabytes(each.server_bytes) for each in moments])
-    yield _footprints("store, MB", [_megabytes(each.store_bytes) for each in moments])
+    for place, process in enumerate(Memory._fields):
+        yield _footprints(f"{process}, MB", [f"{each.memory[place] / MEGABYTE:,.0f}" for each in moments])
+    yield _footprints("workers", [f"{each.workers:,}" for each in moments])
     yield _footprints("clients' connections", [f"{each.outside:,}" for each in moments])
     yield _footprints("pooled connections", [f"{each.pooled:,}" for each in moments])
     yield _footprints("other descriptors", [f"{each.rest:,}" for each in moments])
@@ -98,10 +102,6 @@ def _rows(*rows: tuple[str, str]) -> Iterator[str]:
 
 def _footprints(name: str, values: list[str]) -> str:
     return f"{name:22}" + "".join(f"{value:>{width}}" for value, width in zip(values, (10, 12, 12, 10), strict=True))
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / MEGABYTE:,.0f}"
 
 
 def _counts(counter: Counter[K], before: str = "") -> str:

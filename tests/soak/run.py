@@ -14,10 +14,10 @@ from tests.server import Server
 
 from . import faults
 from .accounts import Verdict, judge
-from .backend import Backend
+from .backend import KILLED, Backend
 from .client import ODD_FRAMES
 from .crowd import Crowd, Size
-from .footprint import Footprint, footprint, memory
+from .footprint import Footprint, Memory, footprint, memory, rest_allowed
 from .history import JSON, History, Message, mark
 from .ledger import Ledger
 from .leftovers import Leftovers, explain
@@ -102,7 +102,7 @@ class Soak:
         self.history, self.ledger = History(), Ledger()
         self._began_at = time.monotonic()
         self._control = faults.Control(self.server.http)
-        self._samples: list[tuple[float, int, int]] = []
+        self._samples: list[tuple[float, Memory]] = []
         self._present = 0
 
     async def run(self) -> Outcome:
@@ -121,12 +121,12 @@ class Soak:
             if self.plan.prunes and left.channels:
                 left = await self._prune(backend, left)
         after = await self._come_to_rest(before)
-        expected = frozenset(ODD_FRAMES.values())
+        expected = {*ODD_FRAMES.values(), *([KILLED] if self.ledger.kills else [])}
         return Outcome(
             self.plan,
             self.history,
             self.ledger,
-            judge(self.history, self.ledger, expected),
+            judge(self.history, self.ledger, frozenset(expected)),
             left,
             before,
             early,
@@ -169,11 +169,8 @@ class Soak:
     def _smoothed(self, at: Footprint, started_at: float, share: float) -> Footprint:
         """With the memory of a tenth of the time from there on."""
         begins, tenth = started_at + share * self.plan.seconds, self.plan.seconds / 10
-        samples = [sample for sample in self._samples if begins <= sample[0] <= begins + tenth + LOOK_S]
-        return at._replace(
-            server_bytes=round(median(server for _at, server, _store in samples)),
-            store_bytes=round(median(store for _at, _server, store in samples)),
-        )
+        samples = [memory for at, memory in self._samples if begins <= at <= begins + tenth + LOOK_S]
+        return at._replace(memory=Memory(*(round(median(sizes)) for sizes in zip(*samples, strict=True))))
 
     async def _storms(self) -> None:
         passed = 0.0
@@ -226,19 +223,18 @@ class Soak:
         deadline = time.monotonic() + SETTLED_AT_MOST_S
         while True:
             now = await asyncio.to_thread(footprint, self.server)
-            at_rest = now.outside == 0 and (before is None or now.rest <= before.rest + self.ledger.resets)
+            at_rest = now.outside == 0 and (before is None or now.rest <= rest_allowed(before, now, self.ledger))
             if at_rest or time.monotonic() > deadline:
                 return now
             await asyncio.sleep(LOOK_S)
 
     async def _look(self, phase: str) -> None:
         self.ledger.add(await self._control.new_hits())
-        server_bytes, store_bytes = await asyncio.to_thread(memory, self.server)
-        self._samples.append((time.monotonic(), server_bytes, store_bytes))
+        self._samples.append((time.monotonic(), await asyncio.to_thread(memory, self.server)))
         self._say(phase)
 
     def _say(self, phase: str) -> None:
-        _at, server_bytes, _store = self._samples[-1] if self._samples else (0.0, 0, 0)
+        server_bytes = self._samples[-1][1].server if self._samples else 0
         self.tell(
             Progress(
                 phase,
