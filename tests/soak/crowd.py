@@ -86,10 +86,9 @@ class Crowd:
         """The places begin to be filled."""
         self._places = [asyncio.create_task(self._fill()) for _ in range(self._size.clients)]
 
-    async def be_busy(self, seconds: float) -> None:
-        """Talk, joins and leaves for so long. Raises what a task of the crowd has raised."""
-        ends_at = time.monotonic() + seconds
-        while time.monotonic() < ends_at:
+    async def be_busy(self, enough: asyncio.Event) -> None:
+        """Talk, joins and leaves until it is enough. Raises what a task of the crowd has raised."""
+        while not enough.is_set():
             self._raise_failures()
             await self._room_to_talk.acquire()
             if not self._guests:

@@ -18,8 +18,11 @@ GROWTH_SHARE, GROWTH_BYTES = 0.15, 20 * MEGABYTE
 an interpreter's heap comes to rest slowly, and not at the same size each time.
 """
 
-POOL_SHARE, POOL_SOCKETS = 0.25, 64
-"""Likewise the pooled connections: there are as many as were in use at once, at any time so far."""
+POOLED_MOST = 2 * 512 + 4 * 256
+"""Pooled connections, both ends of each: those of 512 threads that post (a window of 128 and three times as many where
+posts hang: chalicelib/broadcast.py) to the gateway; those of the SDK's 256 sockets (chalicelib/store.py) to the proxy
+that puts faults in, and from there to the store. Each worker has its own.
+"""
 
 
 def broken(outcome: Outcome) -> list[str]:
@@ -33,9 +36,9 @@ def broken(outcome: Outcome) -> list[str]:
         found.append("\n".join([f"rows that nothing explains: {len(left.unexplained)}", *_some(left.unexplained)]))
     for process, early, late in zip(Memory._fields, outcome.early.memory, outcome.late.memory, strict=True):
         found += _growth(process, early, late)
-    most = outcome.early.pooled * (1 + POOL_SHARE) + POOL_SOCKETS
+    most = POOLED_MOST * max(1, outcome.late.workers)
     if outcome.late.pooled > most:
-        found.append(f"pooled connections grew from {outcome.early.pooled} to {outcome.late.pooled}")
+        found.append(f"pooled connections are {outcome.late.pooled:,}, and may be {most:,}")
     if outcome.after.outside:
         found.append(f"{outcome.after.outside} connections with others are open, and nobody is there")
     if outcome.after.rest > rest_allowed(outcome.before, outcome.after, outcome.ledger):

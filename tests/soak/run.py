@@ -28,6 +28,10 @@ TABLE = "channels-dev"
 WARM_UP = Size(clients=12, deliveries_per_second=200, life_s=2)
 WARM_UP_S = 4.0
 LOOK_S = 1.0
+
+FULL, FILLED_AT_MOST_S = 0.8, 300.0
+"""When so many of the places are filled, the busy time begins: as many again and again are empty for a moment."""
+
 STORM_S = 5.0
 """Longer than most requests to the store are repeated by the SDK: some are given up, and clients are told."""
 
@@ -104,6 +108,7 @@ class Soak:
         self._control = faults.Control(self.server.http)
         self._samples: list[tuple[float, Memory]] = []
         self._present = 0
+        self._busy_since = 0.0
 
     async def run(self) -> Outcome:
         """All phases. Raises AssertionError where the server does not fall silent."""
@@ -142,33 +147,43 @@ class Soak:
     async def _warm_up(self, backend: Backend) -> None:
         """What happens later happens once without faults, so that all that is made on first use is there."""
         self._say("warming up")
-        crowd = self._crowd(WARM_UP, backend)
+        crowd, enough = self._crowd(WARM_UP, backend), asyncio.Event()
         crowd.gather()
-        await crowd.be_busy(WARM_UP_S)
+        asyncio.get_running_loop().call_later(WARM_UP_S, enough.set)
+        await crowd.be_busy(enough)
         await crowd.hush()
         await crowd.go()
 
     async def _be_busy(self, crowd: Crowd) -> tuple[Footprint, Footprint]:
         await self._control.put([*self.plan.rules], self.plan.seed)
         crowd.gather()
-        started_at = time.monotonic()
-        busy = asyncio.create_task(crowd.be_busy(self.plan.seconds))
+        enough = asyncio.Event()
+        busy = asyncio.create_task(crowd.be_busy(enough))
+        began_at = time.monotonic()
+        while crowd.present < FULL * self.plan.size.clients and time.monotonic() - began_at < FILLED_AT_MOST_S:
+            await self._look_while(busy, crowd, "filling")
+        self._busy_since = time.monotonic()
         storms = asyncio.create_task(self._storms())
         early: Footprint | None = None
-        while not busy.done():
-            await asyncio.wait((busy,), timeout=LOOK_S)
-            self._present = crowd.present
-            await self._look("busy")
-            if early is None and time.monotonic() - started_at > self.plan.seconds / 3:
+        while (busy_s := time.monotonic() - self._busy_since) < self.plan.seconds:
+            await self._look_while(busy, crowd, "busy")
+            if early is None and busy_s > self.plan.seconds / 3:
                 early = await asyncio.to_thread(footprint, self.server)
         late = await asyncio.to_thread(footprint, self.server)
+        enough.set()
         await asyncio.gather(busy, storms)
-        assert early is not None
-        return self._smoothed(early, started_at, 0.33), self._smoothed(late, started_at, 0.9)
+        return self._smoothed(early or late, 0.33), self._smoothed(late, 0.9)
 
-    def _smoothed(self, at: Footprint, started_at: float, share: float) -> Footprint:
+    async def _look_while(self, busy: asyncio.Task[None], crowd: Crowd, phase: str) -> None:
+        await asyncio.wait((busy,), timeout=LOOK_S)
+        if busy.done():
+            busy.result()
+        self._present = crowd.present
+        await self._look(phase)
+
+    def _smoothed(self, at: Footprint, share: float) -> Footprint:
         """With the memory of a tenth of the time from there on."""
-        begins, tenth = started_at + share * self.plan.seconds, self.plan.seconds / 10
+        begins, tenth = self._busy_since + share * self.plan.seconds, self.plan.seconds / 10
         samples = [memory for at, memory in self._samples if begins <= at <= begins + tenth + LOOK_S]
         return at._replace(memory=Memory(*(round(median(sizes)) for sizes in zip(*samples, strict=True))))
 
