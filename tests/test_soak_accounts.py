@@ -363,7 +363,10 @@ def test_a_row_is_explained_by_what_became_of_its_disconnect(story: Story) -> No
     rows = (row("@connection#ben", BEN), membership(BEN))
     assert reasons(story, *rows, hits=[Hit("disconnect", "lose", BEN)]) == ([LOST] * 2, 0)
     assert reasons(story, *rows, log="disconnect incomplete connection=ben cause=x") == ([INCOMPLETE] * 2, 0)
+    killed = Hit("invocation", "kill", BEN, "channels-dev-websocket_disconnect")
+    assert reasons(story, *rows, hits=[killed]) == ([INCOMPLETE] * 2, 0)
     assert reasons(story, *rows, hits=[Hit("disconnect", "lose", CAT)]) == ([], 2)
+    assert reasons(story, *rows, hits=[killed._replace(detail="channels-dev-websocket_message")]) == ([], 2)
     story.ben.unsure = True
     assert reasons(story, *rows) == ([LATE], 1)
 

@@ -14,12 +14,12 @@ from math import inf
 from .history import Connection, History, Message, Stay
 from .ledger import Ledger
 
-UNANSWERED_S = 60.0
+UNANSWERED_S = 120.0
 """A message whose sender was not told is done with so long after it was sent: a function has 29 s, and a laptop with
 many of them under way takes longer to begin one.
 """
 
-TRAVEL_S = 20.0
+TRAVEL_S = 30.0
 """How long what is posted may be on its way: what has not come when its receiver goes is not lost before that."""
 
 EXAMPLES = 5

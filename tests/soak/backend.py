@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -19,6 +20,7 @@ from .history import JSON, History, Message, mark
 
 FUNCTION = "channels-dev-publish"
 ANSWER_S = 90
+AT_ONCE = 4
 ATTEMPTS = 3
 
 KILLED = "Runtime.ExitError"
@@ -35,17 +37,19 @@ class Backend:
 
     def __init__(self, http: str, history: History) -> None:
         self._history = history
+        self._threads = ThreadPoolExecutor(AT_ONCE)  # not those that the soak looks after the server with
         self._client: Any = boto3.client(
             "lambda",
             endpoint_url=http,
             region_name="us-east-1",
             aws_access_key_id="local",
             aws_secret_access_key="local",
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=ANSWER_S, max_pool_connections=4),
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=ANSWER_S, max_pool_connections=AT_ONCE),
         )
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Closes its connections, once all has been answered."""
+        self._threads.shutdown()
         self._client.close()
 
     async def publish(self, message: Message) -> None:
@@ -57,7 +61,7 @@ class Backend:
         self._history.published(message)
         code = None
         for _ in range(ATTEMPTS):
-            answer = await asyncio.to_thread(self._invoke, event)
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._invoke, event)
             if answer is None:
                 continue
             if "errorType" in answer:
