@@ -1,4 +1,4 @@
-# make run, make test, make test-long, make lint, make bench, make fuzz, make deploy: the same for people and for CI.
+# make run, make test, make test-long, make lint, make bench, make fuzz, make soak, make deploy: the same for people and for CI.
 SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8000
@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test test-long lint format bench fuzz deploy destroy package verify clean
+.PHONY: help run test test-long lint format bench fuzz soak deploy destroy package verify clean
 
 help: ## what can be made here
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 18
@@ -18,7 +18,7 @@ run: $(VENV)/local.stamp ## serve ws://127.0.0.1:8000/ (PORT=9000 moves it, PERS
 test: lint tests/clients/node_modules/.stamp ## lint, types, every test, coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=95 $(PYTEST)
 
-test-long: lint tests/clients/node_modules/.stamp ## the tests that are run many times in a row
+test-long: lint tests/clients/node_modules/.stamp ## the tests that take minutes: many runs in a row, and ten thousands of steps
 	@$(BIN)/python -m pytest -m long $(PYTEST)
 
 lint: $(VENV)/dev.stamp ## ruff and mypy --strict
@@ -35,6 +35,9 @@ bench: $(VENV)/bench.stamp tests/clients/node_modules/.stamp bench/node_modules/
 
 fuzz: $(VENV)/dev.stamp ## a million frames and handshakes against a model of rights (FUZZ=100000 fewer, SEED=7 the same again)
 	@FUZZ=$(FUZZ) SEED=$(SEED) $(BIN)/python -m tests.fuzz
+
+soak: $(VENV)/dev.stamp ## 1,000 clients under faults for 5 minutes, and an account of every message (SOAK=60 seconds, CLIENTS=200, WORKERS=4, SEED=7)
+	@SOAK=$(SOAK) CLIENTS=$(CLIENTS) WORKERS=$(WORKERS) SEED=$(SEED) $(BIN)/python -m tests.soak
 
 deploy: $(VENV)/ops.stamp ## create or update a stage on AWS, and print its wss:// address (STAGE=dev)
 	@$(BIN)/python -m ops deploy "$(STAGE)"

@@ -33,6 +33,9 @@ _NOT_PASSED_ON = (
     "X-Amz-Crc32",
 )
 
+KEPT_S = 3600.0
+"""How long an idle connection to the store is kept, which keeps it as long (_store_child.py)."""
+
 _ERRORS = {
     "throttle": (
         400,
@@ -57,7 +60,8 @@ class StoreProxy:
 
     async def start(self) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # as many at the same time as there are functions
+            # As many at the same time as there are functions, and kept: the store holds one that was closed half open.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),
             timeout=aiohttp.ClientTimeout(total=None),
             auto_decompress=False,
             skip_auto_headers=[hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE],

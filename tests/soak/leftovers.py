@@ -1,0 +1,94 @@
+"""The rows that are left in the table when all clients have gone, and why each may be there.
+
+Knows the kinds of rows that chalicelib/table.py describes, by their keys, and no request.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .history import Connection, History, marked
+from .ledger import Ledger
+
+EXAMPLES = 10
+
+LOST = "its $disconnect was lost"
+INCOMPLETE = "its $disconnect met a store that failed, or was killed, or its $connect was"
+LATE = "its join may have been handled after its end"
+REFUSED = "its handshake was refused for a store that failed"
+CLAIM = "a day's memory of what a backend had sent"
+ADDRESS = "the address of the API"
+TOMBSTONE = "a minute's memory of a leave"
+
+
+@dataclass
+class Leftovers:
+    """Rows by why they are there, and those for which there is no reason."""
+
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By kind of row and reason."""
+    unexplained: list[str] = field(default_factory=list)
+    channels: set[str] = field(default_factory=set)
+    """Those that have members left."""
+    joined_at: int = 0
+    """When the youngest of these joined (ms since 1970)."""
+
+
+def explain(
+    items: Iterable[Mapping[str, Any]], history: History, ledger: Ledger, incomplete: frozenset[str]
+) -> Leftovers:
+    """Why these rows may be there. A connection that no client knows of must be one whose handshake was refused."""
+    left = Leftovers()
+    strangers: set[str] = set()
+    known = {connection.id: connection for connection in history.connections if connection.id is not None}
+    may_be_strangers = sum(times for status, times in history.refused.items() if status.startswith("5"))
+    for item in items:
+        kind, channel = _kind(item), item["channel"]["S"]
+        owner = item.get("connection_id", {}).get("S", "")
+        if kind == "membership":
+            left.channels.add(channel)
+            left.joined_at = max(left.joined_at, int(item["joined_at"]["N"]))
+        if kind == "address":
+            reason: str | None = ADDRESS
+        elif kind == "claim":
+            reason = CLAIM if _is_a_backends(channel, history) else None
+        else:
+            reason = _reason(kind, owner, known.get(owner), ledger, incomplete)
+        if reason is None and owner and owner not in known and len(strangers | {owner}) <= may_be_strangers:
+            strangers.add(owner)
+            reason = REFUSED
+        if reason is None:
+            left.unexplained.append(f"{kind} of {owner or '?'} in {channel}")
+        else:
+            left.reasons[kind, reason] += 1
+    return left
+
+
+def _kind(item: Mapping[str, Any]) -> str:
+    channel = item["channel"]["S"]
+    for kind in ("connection", "claim", "address"):
+        if channel == f"@{kind}" or channel.startswith(f"@{kind}#"):
+            return kind
+    return "membership" if "joined_at" in item else "tombstone"
+
+
+def _is_a_backends(channel: str, history: History) -> bool:
+    number = marked(channel)
+    return number in history.messages and history.messages[number].sender is None
+
+
+def _reason(
+    kind: str, owner: str, connection: Connection | None, ledger: Ledger, incomplete: frozenset[str]
+) -> str | None:
+    if owner in ledger.lost_disconnects:
+        return LOST
+    if owner in incomplete or owner in ledger.kills_at_an_end:
+        return INCOMPLETE
+    if kind != "connection" and connection is not None and connection.unsure:
+        return LATE
+    if kind == "tombstone" and connection is not None:
+        return TOMBSTONE
+    return None

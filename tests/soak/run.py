@@ -1,0 +1,263 @@
+"""The phases of a soak: warm up, fill, be busy under faults, fall silent, go, prune; and what is measured in each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from statistics import median
+
+from tests.conftest import dynamodb_client, everything_in
+from tests.server import Server
+
+from . import faults
+from .accounts import Verdict, judge
+from .backend import KILLED, Backend
+from .client import ODD_FRAMES
+from .crowd import Crowd, Size
+from .footprint import Footprint, Memory, footprint, memory, rest_allowed
+from .history import JSON, History, Message, mark
+from .ledger import Ledger
+from .leftovers import Leftovers, explain
+from .serverlog import incomplete_disconnects, unforeseen
+
+TABLE = "channels-dev"
+
+WARM_UP = Size(clients=12, deliveries_per_second=200, life_s=2)
+WARM_UP_S = 4.0
+LOOK_S = 1.0
+
+FULL, FILLED_AT_MOST_S = 0.8, 300.0
+"""When so many of the places are filled, the busy time begins: as many again and again are empty for a moment."""
+
+STORM_S = 5.0
+"""Longer than most requests to the store are repeated by the SDK: some are given up, and clients are told."""
+
+QUIET_S, QUIET_AT_MOST_S = 6.0, 120.0
+"""So long nothing may come before it is over: longer than the longest delay and the retries of a post."""
+
+SETTLED_AT_MOST_S = 90.0
+"""How long the server may take to see that all have gone."""
+
+YOUNG_S = 60.0
+"""A member that joined less long ago is not pruned: it may be connecting still (chalicelib/broadcast.py)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large a soak is. With `prunes` it waits at the end until what was left behind may be pruned, and has that
+    done.
+    """
+
+    seed: int
+    seconds: float
+    size: Size
+    prunes: bool
+    storms: Sequence[float] = (0.15, 0.5, 0.7)
+    """When the store fails for a time, as parts of the busy time."""
+    rules: Sequence[JSON] = tuple(faults.CALM)
+
+
+@dataclass
+class Outcome:
+    """All that is known at the end."""
+
+    plan: Plan
+    history: History
+    ledger: Ledger
+    verdict: Verdict
+    leftovers: Leftovers
+    before: Footprint
+    early: Footprint
+    """A third into the busy time, with memory's median of some seconds."""
+    late: Footprint
+    """At its end, likewise."""
+    after: Footprint
+    """When all have gone."""
+    tracebacks: list[str]
+    """Errors in the server's log that nobody foresaw."""
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """What a soak tells while it runs."""
+
+    phase: str
+    seconds: float
+    present: int = 0
+    messages: int = 0
+    deliveries: int = 0
+    faults: int = 0
+    server_bytes: int = 0
+
+
+@dataclass
+class Soak:
+    """One soak of a server that was started with faults turned on."""
+
+    server: Server
+    plan: Plan
+    tell: Callable[[Progress], None]
+
+    def __post_init__(self) -> None:
+        self.history, self.ledger = History(), Ledger()
+        self._began_at = time.monotonic()
+        self._control = faults.Control(self.server.http)
+        self._samples: list[tuple[float, Memory]] = []
+        self._present = 0
+        self._busy_since = 0.0
+
+    async def run(self) -> Outcome:
+        """All phases. Raises AssertionError where the server does not fall silent."""
+        with closing(Backend(self.server.http, self.history)) as backend:
+            await self._warm_up(backend)
+        before = await self._come_to_rest(None)
+        with closing(Backend(self.server.http, self.history)) as backend:
+            crowd = self._crowd(self.plan.size, backend)
+            early, late = await self._be_busy(crowd)
+            await self._control.clear()
+            await self._fall_silent(crowd)
+            self._say("going")
+            await crowd.go()
+            left = await self._leftovers()
+            if self.plan.prunes and left.channels:
+                left = await self._prune(backend, left)
+        after = await self._come_to_rest(before)
+        expected = {*ODD_FRAMES.values(), *([KILLED] if self.ledger.kills else [])}
+        return Outcome(
+            self.plan,
+            self.history,
+            self.ledger,
+            judge(self.history, self.ledger, frozenset(expected)),
+            left,
+            before,
+            early,
+            late,
+            after,
+            unforeseen(self.server.log()),
+            time.monotonic() - self._began_at,
+        )
+
+    def _crowd(self, size: Size, backend: Backend) -> Crowd:
+        return Crowd(self.server.url, backend, size, self.plan.seed, self.history)
+
+    async def _warm_up(self, backend: Backend) -> None:
+        """What happens later happens once without faults, so that all that is made on first use is there."""
+        self._say("warming up")
+        crowd, enough = self._crowd(WARM_UP, backend), asyncio.Event()
+        crowd.gather()
+        asyncio.get_running_loop().call_later(WARM_UP_S, enough.set)
+        await crowd.be_busy(enough)
+        await crowd.hush()
+        await crowd.go()
+
+    async def _be_busy(self, crowd: Crowd) -> tuple[Footprint, Footprint]:
+        await self._control.put([*self.plan.rules], self.plan.seed)
+        crowd.gather()
+        enough = asyncio.Event()
+        busy = asyncio.create_task(crowd.be_busy(enough))
+        began_at = time.monotonic()
+        while crowd.present < FULL * self.plan.size.clients and time.monotonic() - began_at < FILLED_AT_MOST_S:
+            await self._look_while(busy, crowd, "filling")
+        self._busy_since = time.monotonic()
+        storms = asyncio.create_task(self._storms())
+        early: Footprint | None = None
+        while (busy_s := time.monotonic() - self._busy_since) < self.plan.seconds:
+            await self._look_while(busy, crowd, "busy")
+            if early is None and busy_s > self.plan.seconds / 3:
+                early = await asyncio.to_thread(footprint, self.server)
+        late = await asyncio.to_thread(footprint, self.server)
+        enough.set()
+        await asyncio.gather(busy, storms)
+        return self._smoothed(early or late, 0.33), self._smoothed(late, 0.9)
+
+    async def _look_while(self, busy: asyncio.Task[None], crowd: Crowd, phase: str) -> None:
+        await asyncio.wait((busy,), timeout=LOOK_S)
+        if busy.done():
+            busy.result()
+        self._present = crowd.present
+        await self._look(phase)
+
+    def _smoothed(self, at: Footprint, share: float) -> Footprint:
+        """With the memory of a tenth of the time from there on."""
+        begins, tenth = self._busy_since + share * self.plan.seconds, self.plan.seconds / 10
+        samples = [memory for at, memory in self._samples if begins <= at <= begins + tenth + LOOK_S]
+        return at._replace(memory=Memory(*(round(median(sizes)) for sizes in zip(*samples, strict=True))))
+
+    async def _storms(self) -> None:
+        passed = 0.0
+        for number, share in enumerate(self.plan.storms, 1):
+            await asyncio.sleep(share * self.plan.seconds - passed)
+            await self._control.put([*self.plan.rules, *faults.STORM], self.plan.seed + 2 * number - 1)
+            await asyncio.sleep(STORM_S)
+            await self._control.put([*self.plan.rules], self.plan.seed + 2 * number)
+            passed = share * self.plan.seconds + STORM_S
+
+    async def _fall_silent(self, crowd: Crowd) -> None:
+        crowd.stay_put()
+        began_at = silent_since = time.monotonic()
+        so_far = -1
+        while time.monotonic() - silent_since < QUIET_S:
+            if self.history.heard != so_far:
+                so_far, silent_since = self.history.heard, time.monotonic()
+            assert time.monotonic() - began_at < QUIET_AT_MOST_S, "messages come and come, and nobody sends any"
+            await self._look("falling silent")
+            await asyncio.sleep(0.2)
+        await crowd.hush()
+        self.history.rested_at = time.monotonic()
+
+    async def _prune(self, backend: Backend, left: Leftovers) -> Leftovers:
+        while (youth := left.joined_at / 1_000 + YOUNG_S - time.time()) > 0:
+            self._say("waiting until what was left behind may be pruned")
+            await asyncio.sleep(min(youth, 5.0))
+        self._say("pruning")
+        for channel in sorted(left.channels):
+            number = self.history.next_number()
+            await backend.publish(Message(number, channel, f"{mark(number)} anyone?", None, sent_at=0.0))
+        left = await self._leftovers()
+        left.unexplained += [f"a membership in {channel} that was not pruned" for channel in sorted(left.channels)]
+        return left
+
+    async def _leftovers(self) -> Leftovers:
+        """What is left, once all that may go by itself is gone."""
+        deadline = time.monotonic() + SETTLED_AT_MOST_S
+        while True:
+            await self._look("looking at what is left")
+            with closing(dynamodb_client(self.server.store)) as store:
+                items = await asyncio.to_thread(everything_in, store, TABLE)
+            left = explain(items, self.history, self.ledger, incomplete_disconnects(self.server.log()))
+            if not left.unexplained or time.monotonic() > deadline:
+                return left
+            await asyncio.sleep(LOOK_S)
+
+    async def _come_to_rest(self, before: Footprint | None) -> Footprint:
+        """What the server has once nobody is there: its last state, if it does not come back to where it was."""
+        deadline = time.monotonic() + SETTLED_AT_MOST_S
+        while True:
+            now = await asyncio.to_thread(footprint, self.server)
+            at_rest = now.outside == 0 and (before is None or now.rest <= rest_allowed(before, now, self.ledger))
+            if at_rest or time.monotonic() > deadline:
+                return now
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self, phase: str) -> None:
+        self.ledger.add(await self._control.new_hits())
+        self._samples.append((time.monotonic(), await asyncio.to_thread(memory, self.server)))
+        self._say(phase)
+
+    def _say(self, phase: str) -> None:
+        server_bytes = self._samples[-1][1].server if self._samples else 0
+        self.tell(
+            Progress(
+                phase,
+                time.monotonic() - self._began_at,
+                self._present,
+                len(self.history.messages),
+                self.history.deliveries,
+                self.ledger.counts.total(),
+                server_bytes,
+            )
+        )

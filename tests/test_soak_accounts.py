@@ -1,0 +1,401 @@
+"""The soak's account of messages, on small histories made by hand: each way to break a rule is found, each cause of a
+loss is known, and what is left open is not judged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .soak import accounts
+from .soak.accounts import Verdict, judge
+from .soak.history import ENVELOPE, TEXT, YWEBRTC, Connection, History, Message, Stay, mark
+from .soak.ledger import Hit, Ledger
+from .soak.leftovers import ADDRESS, CLAIM, INCOMPLETE, LATE, LOST, REFUSED, TOMBSTONE, explain
+from .soak.serverlog import incomplete_disconnects, unforeseen
+
+ANN, BEN, CAT = "ann", "ben", "cat"
+
+
+class Story:
+    """A history in the channel `news`: Ann sends, Ben and Cat are members from 1 on, Ann is not one."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.ann, self.ben, self.cat = (self.connection(name) for name in (ANN, BEN, CAT))
+        for member in (self.ben, self.cat):
+            self.joined(member, 0, 1)
+
+    def connection(self, name: str) -> Connection:
+        connection = self.history.connecting()
+        connection.id = name
+        return connection
+
+    def joined(self, connection: Connection, asked_at: float, joined_at: float, form: str = TEXT) -> Stay:
+        stay = connection.joining("news", form, asked_at)
+        stay.joined_at = joined_at
+        return stay
+
+    def sends(
+        self, number: int = 7, at: float = 10, answered_at: float = 11, code: str | None = None, **more: Any
+    ) -> Message:
+        message = Message(number, "news", f"{mark(number)} hello", self.ann, sent_at=at, **more)
+        self.history.published(message)
+        if answered_at < inf:
+            self.history.answered(number, answered_at, code)
+        return message
+
+    def gets(self, *connections: Connection, number: int = 7) -> None:
+        for connection in connections:
+            self.history.received(connection, self.history.messages[number].body)
+
+    def verdict(self, *hits: Hit) -> Verdict:
+        return judge(self.history, Ledger(hits))
+
+
+@pytest.fixture(name="story")
+def a_story() -> Story:
+    return Story()
+
+
+def delivery(do: str, connection: str = BEN, number: int = 7) -> Hit:
+    return Hit("delivery", do, connection, f"{mark(number)} hello")
+
+
+def answer(do: str, kind: str = "ack", number: int = 7) -> Hit:
+    return Hit("delivery", do, ANN, json.dumps({"type": kind, "id": mark(number)}, separators=(",", ":")))
+
+
+def test_what_all_members_have_once_breaks_nothing(story: Story) -> None:
+    story.sends()
+    story.gets(story.ben, story.cat)
+    verdict = story.verdict()
+    assert (verdict.due, verdict.made, verdict.broken) == (2, 2, {})
+
+
+def test_what_a_member_does_not_have_is_lost_without_a_cause(story: Story) -> None:
+    story.sends()
+    story.gets(story.cat)
+    verdict = story.verdict()
+    assert verdict.times == {accounts.UNEXPLAINED: 1}
+    assert "message 7 of connection ann in news (acked, 0 posts given up) to connection ben" in str(verdict.broken)
+
+
+@pytest.mark.parametrize(
+    ("hits", "cause"),
+    [
+        ([delivery("drop")], "delivery dropped"),
+        ([delivery("fail")], "post answered 500"),
+        ([delivery("throttle"), delivery("throttle")], "post answered 429 again and again"),
+        ([Hit("socket", "freeze", BEN)], "socket frozen or cut"),
+        ([Hit("socket", "cut", BEN)], "socket frozen or cut"),
+    ],
+)
+def test_a_fault_on_the_way_to_one_member_explains_its_loss(story: Story, hits: list[Hit], cause: str) -> None:
+    story.sends()
+    story.gets(story.cat)
+    verdict = story.verdict(*hits)
+    assert verdict.lost == {cause: 1}
+    assert not verdict.broken
+
+
+@pytest.mark.parametrize(
+    "hits",
+    [
+        [delivery("delay")],
+        [delivery("double")],
+        [delivery("forget")],
+        [delivery("throttle")],
+        [delivery("drop", CAT)],
+        [delivery("drop", number=8)],
+        [Hit("socket", "cut", CAT)],
+        [Hit("frame", "delay", ANN, f"{mark(7)} hello")],
+        [Hit("frame", "fail", ANN, f"{mark(7)} hello")],
+        [answer("drop")],
+        [Hit("store", "fail", None, "Query")],
+    ],
+)
+def test_a_fault_that_is_no_loss_or_befell_another_explains_nothing(story: Story, hits: list[Hit]) -> None:
+    story.sends()
+    story.gets(story.cat)
+    assert story.verdict(*hits).lost == {accounts.UNEXPLAINED: 1}
+
+
+def test_a_store_that_fails_explains_that_nobody_has_it_and_not_that_some_have(story: Story) -> None:
+    story.sends(code="unavailable")
+    assert story.verdict().lost == {accounts.STORE_TOLD: 2}
+    assert not story.verdict().broken
+    story.gets(story.cat)
+    assert story.verdict().times == {accounts.UNEXPLAINED: 1, accounts.SENT_ALL_THE_SAME: 1}
+
+
+def test_a_frame_whose_function_never_ran_explains_that_nobody_has_it(story: Story) -> None:
+    story.sends(answered_at=inf)
+    ran = Hit("frame", "fail", ANN, f'{{"action":"sendmessage","message":"{mark(7)} hello"')
+    assert story.verdict(ran).lost == {"no function ran": 2}
+    assert not story.verdict(ran).broken
+
+
+def test_a_sender_that_goes_before_its_answer_may_have_sent_nothing(story: Story) -> None:
+    story.sends(answered_at=inf)
+    story.ann.end(10.5)
+    assert story.verdict().lost == {"sender gone": 2}
+    assert not story.verdict().broken
+
+
+def test_a_sender_that_goes_after_all_was_at_rest_was_there(story: Story) -> None:
+    story.sends(answered_at=inf)
+    story.history.rested_at = 20
+    for connection in story.history.connections:
+        connection.end(21)
+    assert set(story.verdict().broken) == {accounts.UNANSWERED, accounts.UNEXPLAINED}
+
+
+@pytest.mark.parametrize("do", ["drop", "fail"])
+def test_an_answer_that_was_lost_may_have_been_that_the_store_failed(story: Story, do: str) -> None:
+    story.sends(answered_at=inf)
+    verdict = story.verdict(answer(do, "error"))
+    assert verdict.lost == {"store failed, answer lost": 2}
+    assert not verdict.broken
+    story.gets(story.cat)
+    assert story.verdict(answer(do, "error")).times == {accounts.UNEXPLAINED: 1}
+
+
+def test_a_sender_that_is_there_is_told_or_its_answer_was_lost(story: Story) -> None:
+    story.sends(answered_at=inf)
+    story.gets(story.ben, story.cat)
+    assert story.verdict().times == {accounts.UNANSWERED: 1}
+    assert not story.verdict(answer("drop")).broken
+    assert story.verdict(answer("throttle")).times == {accounts.UNANSWERED: 1}
+
+
+def test_y_webrtc_is_told_of_a_failure_without_its_frame(story: Story) -> None:
+    story.sends(answered_at=inf, wants_answer=False, to_sender=True)
+    assert story.verdict().times == {accounts.UNEXPLAINED: 2}
+    story.ann.errors.append(9)  # an earlier frame's
+    assert story.verdict().times == {accounts.UNEXPLAINED: 2}
+    assert story.verdict(Hit("delivery", "drop", ANN, '{"type":"error","code":"unavailable"}')).lost == {
+        "store failed, answer lost": 2
+    }
+    story.ann.errors.append(10.5)
+    assert story.verdict().lost == {accounts.STORE_TOLD: 2}
+
+
+def test_a_killed_invocation_explains_what_its_sender_was_not_told_of(story: Story) -> None:
+    kill = Hit("invocation", "kill", ANN, "channels-dev-websocket_message")
+    story.sends(answered_at=inf)
+    story.gets(story.cat)
+    assert story.verdict(kill).lost == {"invocation killed": 1}
+    assert not story.verdict(kill).broken
+    story.history.answered(7, 12, None)
+    assert story.verdict(kill).times == {accounts.UNEXPLAINED: 1}
+
+
+def test_what_comes_twice_does_so_only_where_a_fault_doubled_it(story: Story) -> None:
+    story.sends()
+    story.gets(story.ben, story.ben, story.cat)
+    assert story.verdict().times == {accounts.TWICE: 1}
+    assert story.verdict(delivery("double", CAT)).times == {accounts.TWICE: 1}
+    assert story.verdict(delivery("forget")).times == {accounts.TWICE: 1}
+    verdict = story.verdict(delivery("double"))
+    assert not verdict.broken
+    assert verdict.doubled == 1
+    story.gets(story.ben)
+    assert story.verdict(delivery("double")).times == {accounts.TWICE: 1}
+
+
+def test_a_sender_does_not_get_its_own_message_where_its_dialect_keeps_it_from_it(story: Story) -> None:
+    story.joined(story.ann, 0, 1)
+    story.sends()
+    story.gets(story.ann, story.ben, story.cat)
+    assert story.verdict().times == {accounts.NOT_FOR_IT: 1}
+    story.history.messages[7].to_sender = True
+    assert story.verdict().made == 3
+    assert not story.verdict().broken
+
+
+def test_a_connection_that_a_backend_excludes_does_not_get_it(story: Story) -> None:
+    message = story.sends(excluded=story.ben)
+    story.gets(story.cat)
+    assert not story.verdict().broken
+    story.gets(story.ben)
+    assert story.verdict().times == {accounts.NOT_FOR_IT: 1}
+    assert message.excluded is story.ben
+
+
+@pytest.mark.parametrize(
+    ("times", "due", "may"),
+    [
+        ((8, 9, 30, 31), True, True),
+        ((8, 9, 10.5, 31), False, True),  # it leaves while the message is on its way
+        ((8, 10.5, 30, 31), False, True),  # it joins while the message is on its way
+        ((10.5, 12, 30, 31), False, True),
+        ((11.5, 12, 30, 31), False, False),  # it joins when all is over
+        ((3, 4, 8, 9), False, False),  # it had left
+        ((3, 4, 8, 10.5), False, True),
+        ((3, 4, 8, inf), False, True),  # it was never told that it had left
+        ((8, inf, inf, inf), False, True),  # it was never told that it had joined
+    ],
+)
+def test_who_must_and_who_may_have_a_message_is_told_by_when_it_was_a_member(
+    story: Story, times: tuple[float, float, float, float], due: bool, may: bool
+) -> None:
+    story.sends()
+    story.gets(story.cat)
+    (stay,) = story.ben.stays
+    stay.asked_at, stay.joined_at, stay.leaving_at, stay.left_at = times
+    assert (accounts.UNEXPLAINED in story.verdict().times) is due
+    story.gets(story.ben)
+    assert (accounts.NOT_FOR_IT not in story.verdict().times) is may
+
+
+def test_a_stranger_has_no_message(story: Story) -> None:
+    story.sends()
+    story.gets(story.ben, story.cat, story.connection("dan"))
+    assert story.verdict().times == {accounts.NOT_FOR_IT: 1}
+
+
+def test_what_is_on_its_way_when_its_receiver_goes_is_not_lost(story: Story) -> None:
+    story.sends()
+    story.gets(story.cat)
+    story.ben.end(11 + accounts.TRAVEL_S)
+    assert story.verdict().due == 1
+    story.ben.ending_at += 0.1
+    assert story.verdict().times == {accounts.UNEXPLAINED: 1}
+
+
+def test_nothing_is_demanded_for_a_connection_without_a_name(story: Story) -> None:
+    story.ben.id = None
+    story.sends()
+    story.gets(story.cat)
+    assert story.verdict().due == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "good"),
+    [
+        (TEXT, "~7~ hello", True),
+        (TEXT, "~7~ hell", False),
+        (TEXT, '"~7~ hello"', False),
+        (ENVELOPE, '{"channel":"news","message":"~7~ hello","from":"ann","at":5}', True),
+        (ENVELOPE, '{"channel":"news","message":"~7~ hello","from":"ben","at":5}', False),
+        (ENVELOPE, '{"channel":"news","message":"~7~ hello","from":"ann"}', False),
+        (ENVELOPE, "~7~ hello", False),
+        (YWEBRTC, '{"type":"publish","topic":"news","data":"~7~ hello","clients":2}', True),
+        (YWEBRTC, '{"type":"publish","topic":"news","data":"~7~ hello"}', False),
+        (YWEBRTC, '{"type":"publish","topic":"olds","data":"~7~ hello","clients":2}', False),
+        (YWEBRTC, "~7~ hello", False),
+    ],
+)
+def test_a_message_comes_as_it_was_published_in_the_form_of_its_receiver(
+    story: Story, form: str, text: str, good: bool
+) -> None:
+    story.ben.stays[0].forms = {form}
+    story.sends()
+    story.gets(story.cat)
+    story.history.received(story.ben, text)
+    assert (accounts.ODD not in story.verdict().times) is good
+
+
+def test_a_message_that_nobody_published_is_odd(story: Story) -> None:
+    story.history.received(story.ben, "~9~ hello")
+    story.history.received(story.ben, "hello")
+    assert story.verdict().times == {accounts.ODD: 2}
+
+
+def test_an_error_that_no_fault_brings_about_is_found(story: Story) -> None:
+    story.history.codes.update(["unavailable", "partly_delivered", "unknown_action", "internal", "internal"])
+    verdict = judge(story.history, Ledger(), frozenset({"unknown_action"}))
+    assert verdict.broken == {accounts.CODE: ["internal, 2 times"]}
+
+
+def test_an_error_of_api_gateway_itself_needs_a_fault(story: Story) -> None:
+    story.ben.notices = 2
+    fail = Hit("frame", "fail", BEN, "Marko?")
+    assert story.verdict(fail).times == {accounts.NOTICE: 1}
+    assert not story.verdict(fail, fail).broken
+    assert not story.verdict(fail, Hit("invocation", "kill", BEN, "f")).broken
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
+def test_each_loss_has_one_cause_and_every_delivery_that_was_due_is_counted(fates: Sequence[tuple[bool, bool]]) -> None:
+    story = Story()
+    hits = []
+    for number, (came, dropped) in enumerate(fates):
+        story.sends(number, at=10 + number, answered_at=10.5 + number)
+        story.gets(story.cat, number=number)
+        if came:
+            story.gets(story.ben, number=number)
+        if dropped:
+            hits.append(delivery("drop", number=number))
+    verdict = story.verdict(*hits)
+    assert verdict.due == 2 * len(fates) == verdict.made + verdict.lost.total()
+    assert verdict.lost[accounts.UNEXPLAINED] == sum(not came and not dropped for came, dropped in fates)
+
+
+# The rows that are left.
+
+
+def row(channel: str, owner: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"channel": {"S": channel}, **({"connection_id": {"S": owner}} if owner else {}), **more}
+
+
+def membership(owner: str, joined_at: int = 5_000) -> dict[str, Any]:
+    return row("news", owner, joined_at={"N": str(joined_at)})
+
+
+def reasons(story: Story, *items: dict[str, Any], hits: Sequence[Hit] = (), log: str = "") -> tuple[list[str], int]:
+    left = explain(items, story.history, Ledger(hits), incomplete_disconnects(log))
+    return [reason for _kind, reason in left.reasons.elements()], len(left.unexplained)
+
+
+def test_a_row_of_a_connection_that_went_as_it_should_is_not_explained(story: Story) -> None:
+    assert reasons(story, row("@connection#ben", BEN), membership(BEN)) == ([], 2)
+
+
+def test_a_row_is_explained_by_what_became_of_its_disconnect(story: Story) -> None:
+    rows = (row("@connection#ben", BEN), membership(BEN))
+    assert reasons(story, *rows, hits=[Hit("disconnect", "lose", BEN)]) == ([LOST] * 2, 0)
+    assert reasons(story, *rows, log="disconnect incomplete connection=ben cause=x") == ([INCOMPLETE] * 2, 0)
+    killed = Hit("invocation", "kill", BEN, "channels-dev-websocket_disconnect")
+    assert reasons(story, *rows, hits=[killed]) == ([INCOMPLETE] * 2, 0)
+    assert reasons(story, *rows, hits=[Hit("disconnect", "lose", CAT)]) == ([], 2)
+    assert reasons(story, *rows, hits=[killed._replace(detail="channels-dev-websocket_message")]) == ([], 2)
+    story.ben.unsure = True
+    assert reasons(story, *rows) == ([LATE], 1)
+
+
+def test_what_the_table_remembers_for_a_time_is_explained(story: Story) -> None:
+    story.history.published(Message(8, "news", "~8~", None, sent_at=1))
+    story.sends(7)
+    claims = row("@claim#~8~"), row("@claim#~7~"), row("@claim#other")
+    assert reasons(story, row("@address"), *claims, row("news", BEN)) == ([ADDRESS, CLAIM, TOMBSTONE], 2)
+
+
+def test_a_connection_that_no_client_knows_was_refused_after_it_was_written(story: Story) -> None:
+    strangers = row("@connection#x", "x"), membership("x"), row("@connection#y", "y")
+    assert reasons(story, *strangers) == ([], 3)
+    story.history.refused["500"] = 1
+    assert reasons(story, *strangers) == ([REFUSED] * 2, 1)
+    story.history.refused["401"] = 9
+    assert reasons(story, *strangers) == ([REFUSED] * 2, 1)
+
+
+def test_channels_with_members_left_are_known_and_when_the_youngest_joined(story: Story) -> None:
+    left = explain([membership(BEN, 5), membership(CAT, 9)], story.history, Ledger(), frozenset())
+    assert (left.channels, left.joined_at) == ({"news"}, 9)
+
+
+def test_a_traceback_of_an_error_that_nobody_raises_on_purpose_is_found() -> None:
+    head = "Traceback (most recent call last):\n  File x, line 1, in f\n    g()\n"
+    cause = "\nThe above exception was the direct cause of the following exception:\n\n"
+    foreseen = f"{head}botocore.errors.X: no\n{cause}{head}chalicelib.errors.StoreError: Query failed\nother line\n"
+    assert unforeseen(foreseen) == []
+    assert unforeseen(f"line\n{head}KeyError: 'x'\n{foreseen}") == ["KeyError: 'x'"]
+    assert unforeseen(f"{head}KeyError: 'x'\n{cause}{head}ValueError: y\n") == ["ValueError: y"]
