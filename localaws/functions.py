@@ -22,7 +22,6 @@ from chalice.constants import DEFAULT_LAMBDA_MEMORY_SIZE, DEFAULT_LAMBDA_TIMEOUT
 from chalice.local import LambdaContext
 
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event
-from localaws.limits import INTEGRATION_TIMEOUT_S
 
 if TYPE_CHECKING:
     from chalice.app import Chalice
@@ -166,7 +165,7 @@ class Functions:
         """
         context = event["requestContext"]
         function = self._by_route[context["routeKey"]]
-        timeout_s = function.timeout_s or INTEGRATION_TIMEOUT_S
+        timeout_s = function.timeout_s or DEFAULT_LAMBDA_TIMEOUT
         payload = json.dumps(event).encode()
         answer = await self._runner.run(
             Invocation(function, payload, str(uuid.uuid4()), timeout_s, context["connectionId"])
