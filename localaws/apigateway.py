@@ -168,7 +168,6 @@ class Gateway:
         return await asyncio.wait_for(self._functions.invoke(event), self._integration_s)
 
     async def _exchange(self, request: web.Request, response: web.StreamResponse, connection: Connection) -> None:
-        response.force_close()  # the socket ends with this handler, and serves no further request
         try:
             await response.prepare(request)
         except ConnectionError:  # the client left while $connect ran
