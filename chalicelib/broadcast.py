@@ -221,7 +221,7 @@ class _Sending:
         self._look_at = self._clock.elapsed_ms() + SLOW_MS
 
     def run(self, expected: int) -> Result:
-        # Each holds what it has drawn until its turn, and is to post it even when the invocation's time is up meanwhile.
+        # Each holds what it has drawn until its turn, and posts it even when the invocation's time is up meanwhile.
         useful = max(2, math.ceil(self._rate * SLOW_MS / 1_000))
         most = min(self._broadcast.window, math.ceil(math.sqrt(THREAD_COST * expected)), useful)
         head = [delivery for _ in range(most) if (delivery := self._draw())]
