@@ -46,6 +46,7 @@ class Judge:
             raise Failure(self._stage.tracebacks[0])
         self._reached[f"invocations {invocation.outcome}"] += 1
         self._reached.update(invocation.hits)
+        self._reached.update(post.fault for post in self._stage.gateway.posts if post.by is invocation and post.fault)
         if client := self._stage.handshakes.get(invocation):
             self._check_handshake(invocation, client)
         elif client := self._stage.disconnects.get(invocation):
