@@ -250,8 +250,9 @@ class YWebrtcPage(ClientPage):
 
     def wait_for_peers(self, count: int) -> None:
         """Waits until the page has so many peers, and data has come from each of them."""
-        self.wait_until(f"{count} peers", "count => hooks.peers() === count", count)
-        self.wait_for(f"data from {count} peers", lambda: self.page.evaluate("hooks.heard()") == count)
+        self.wait_until(
+            f"{count} peers and data from each", "count => hooks.heard() === count && hooks.peers() === count", count
+        )
 
     def wait_for_text_of(self, parts: Sequence[str]) -> None:
         """Waits until the text is made of all these parts, in any order, and of nothing else."""

@@ -8,6 +8,16 @@ let provider
 
 const connections = () => [...provider?.room?.webrtcConns.values() ?? []]
 
+const heardFrom = new WeakSet()
+
+// Not waited for: of a connection that is closed meanwhile the statistics may never come.
+const listen = async peer => {
+  const statistics = await peer._pc?.getStats()
+  const brought = ({ type, label, messagesReceived }) =>
+    type === 'data-channel' && label === peer._channel?.label && messagesReceived > 0
+  if ([...statistics?.values() ?? []].some(brought)) heardFrom.add(peer)
+}
+
 window.hooks = {
   join (room, password, signaling) {
     provider = new WebrtcProvider(room, doc, { password, signaling: [signaling], peerOpts: { config: { iceServers: [] } } })
@@ -35,11 +45,9 @@ window.hooks = {
   // other. What came over it tells the truth. The text tells it of two pages only: three relay it to each other.
   peers: () => connections().filter(({ connected }) => connected).length,
 
-  async heard () {
-    const heard = await Promise.all(connections().map(async ({ peer }) =>
-      [...(await peer._pc.getStats()).values()].some(({ type, label, messagesReceived }) =>
-        type === 'data-channel' && label === peer._channel?.label && messagesReceived > 0)))
-    return heard.filter(Boolean).length
+  heard () {
+    connections().forEach(({ peer }) => listen(peer))
+    return connections().filter(({ peer }) => heardFrom.has(peer)).length
   },
 
   // "connected" comes after the channel's open event, so no signaling can explain a channel that is "connecting" then.
