@@ -5,6 +5,7 @@ Knows the kinds of rows that chalicelib/table.py describes, by their keys, and n
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,8 +21,11 @@ INCOMPLETE = "its $disconnect met a store that failed, or was killed, or its $co
 LATE = "its join may have been handled after its end"
 REFUSED = "its handshake was refused for a store that failed"
 CLAIM = "a day's memory of what a backend had sent"
+HANDED_ON = "a day's memory of what a handler had no time to send and handed on"
 ADDRESS = "the address of the API"
 TOMBSTONE = "a minute's memory of a leave"
+
+_HANDED_ON = re.compile(r"@claim#[0-9a-f]{16}")
 
 
 @dataclass
@@ -54,7 +58,7 @@ def explain(
         if kind == "address":
             reason: str | None = ADDRESS
         elif kind == "claim":
-            reason = CLAIM if _is_a_backends(channel, history) else None
+            reason = HANDED_ON if _HANDED_ON.fullmatch(channel) else CLAIM if _is_a_backends(channel, history) else None
         else:
             reason = _reason(kind, owner, known.get(owner), ledger, incomplete)
         if reason is None and owner and owner not in known and len(strangers | {owner}) <= may_be_strangers:
