@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .soak import accounts
@@ -341,6 +341,7 @@ def test_an_error_of_api_gateway_itself_needs_a_fault(story: Story) -> None:
     assert not story.verdict(fail, Hit("invocation", "kill", BEN, "f")).broken
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
 def test_each_loss_has_one_cause_and_every_delivery_that_was_due_is_counted(fates: Sequence[tuple[bool, bool]]) -> None:
     story = Story()
