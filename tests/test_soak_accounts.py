@@ -17,7 +17,7 @@ from .soak import accounts
 from .soak.accounts import Verdict, judge
 from .soak.history import ENVELOPE, TEXT, YWEBRTC, Connection, History, Message, Stay, mark
 from .soak.ledger import Hit, Ledger
-from .soak.leftovers import ADDRESS, CLAIM, HANDED_ON, INCOMPLETE, LATE, LOST, REFUSED, TOMBSTONE, explain
+from .soak.leftovers import ADDRESS, CLAIM, HANDED_ON, INCOMPLETE, LATE, LOST, TOMBSTONE, UNKNOWN, explain
 from .soak.serverlog import incomplete_disconnects, unforeseen
 
 ANN, BEN, CAT = "ann", "ben", "cat"
@@ -397,13 +397,19 @@ def test_what_the_table_remembers_for_a_time_is_explained(story: Story) -> None:
     assert reasons(story, row("@address"), *claims, row("news", BEN)) == ([ADDRESS, CLAIM, HANDED_ON, TOMBSTONE], 2)
 
 
-def test_a_connection_that_no_client_knows_was_refused_after_it_was_written(story: Story) -> None:
+def test_a_connection_that_no_client_knows_was_refused_after_it_was_written_or_joined_when_its_client_had_gone(
+    story: Story,
+) -> None:
     strangers = row("@connection#x", "x"), membership("x"), row("@connection#y", "y")
     assert reasons(story, *strangers) == ([], 3)
     story.history.refused["500"] = 1
-    assert reasons(story, *strangers) == ([REFUSED] * 2, 1)
+    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
     story.history.refused["401"] = 9
-    assert reasons(story, *strangers) == ([REFUSED] * 2, 1)
+    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
+    story.history.connecting()
+    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
+    story.history.connections[-1].unsure = True
+    assert reasons(story, *strangers) == ([UNKNOWN] * 3, 0)
 
 
 def test_channels_with_members_left_are_known_and_when_the_youngest_joined(story: Story) -> None:
