@@ -397,7 +397,7 @@ def test_what_the_table_remembers_for_a_time_is_explained(story: Story) -> None:
     assert reasons(story, row("@address"), *claims, row("news", BEN)) == ([ADDRESS, CLAIM, HANDED_ON, TOMBSTONE], 2)
 
 
-def test_a_connection_that_no_client_knows_was_refused_after_it_was_written_or_joined_when_its_client_had_gone(
+def test_a_connection_that_no_client_knows_was_refused_or_its_client_had_gone(
     story: Story,
 ) -> None:
     strangers = row("@connection#x", "x"), membership("x"), row("@connection#y", "y")
