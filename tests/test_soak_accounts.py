@@ -10,14 +10,14 @@ from math import inf
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .soak import accounts
 from .soak.accounts import Verdict, judge
 from .soak.history import ENVELOPE, TEXT, YWEBRTC, Connection, History, Message, Stay, mark
 from .soak.ledger import Hit, Ledger
-from .soak.leftovers import ADDRESS, CLAIM, INCOMPLETE, LATE, LOST, REFUSED, TOMBSTONE, explain
+from .soak.leftovers import ADDRESS, CLAIM, HANDED_ON, INCOMPLETE, LATE, LOST, TOMBSTONE, UNKNOWN, explain
 from .soak.serverlog import incomplete_disconnects, unforeseen
 
 ANN, BEN, CAT = "ann", "ben", "cat"
@@ -178,13 +178,17 @@ def test_a_sender_that_is_there_is_told_or_its_answer_was_lost(story: Story) -> 
 def test_y_webrtc_is_told_of_a_failure_without_its_frame(story: Story) -> None:
     story.sends(answered_at=inf, wants_answer=False, to_sender=True)
     assert story.verdict().times == {accounts.UNEXPLAINED: 2}
-    story.ann.errors.append(9)  # an earlier frame's
+    story.ann.errors.append((9, "unavailable"))  # an earlier frame's
     assert story.verdict().times == {accounts.UNEXPLAINED: 2}
     assert story.verdict(Hit("delivery", "drop", ANN, '{"type":"error","code":"unavailable"}')).lost == {
         "store failed, answer lost": 2
     }
-    story.ann.errors.append(10.5)
+    story.ann.errors.append((10.5, "unavailable"))
     assert story.verdict().lost == {accounts.STORE_TOLD: 2}
+    story.gets(story.cat)
+    assert story.verdict().times == {accounts.UNEXPLAINED: 1}
+    story.ann.errors.append((10.6, "partly_delivered"))
+    assert story.verdict().lost == {"broadcast ended early, sender told": 1}
 
 
 def test_a_killed_invocation_explains_what_its_sender_was_not_told_of(story: Story) -> None:
@@ -255,6 +259,20 @@ def test_who_must_and_who_may_have_a_message_is_told_by_when_it_was_a_member(
     assert (accounts.NOT_FOR_IT not in story.verdict().times) is may
 
 
+def test_what_was_handed_on_comes_after_its_answer_or_is_given_up_there(story: Story) -> None:
+    story.sends(answered_at=inf)
+    story.history.answered(7, 11, None, {"delivered": 1, "handed_on": 1})
+    late = story.connection("dan")
+    story.joined(late, 12, 13)
+    story.gets(story.cat, late)
+    assert story.verdict().times == {accounts.UNEXPLAINED: 1}
+    assert not judge(story.history, Ledger(), parts_given_up=1).broken
+    story.sends(8, answered_at=inf, wants_answer=False)
+    assert judge(story.history, Ledger(), parts_given_up=1).times == {accounts.UNEXPLAINED: 2}
+    story.history.messages[7].handed_on = 0
+    assert accounts.NOT_FOR_IT in story.verdict().times
+
+
 def test_a_stranger_has_no_message(story: Story) -> None:
     story.sends()
     story.gets(story.ben, story.cat, story.connection("dan"))
@@ -323,6 +341,7 @@ def test_an_error_of_api_gateway_itself_needs_a_fault(story: Story) -> None:
     assert not story.verdict(fail, Hit("invocation", "kill", BEN, "f")).broken
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
 def test_each_loss_has_one_cause_and_every_delivery_that_was_due_is_counted(fates: Sequence[tuple[bool, bool]]) -> None:
     story = Story()
@@ -374,17 +393,23 @@ def test_a_row_is_explained_by_what_became_of_its_disconnect(story: Story) -> No
 def test_what_the_table_remembers_for_a_time_is_explained(story: Story) -> None:
     story.history.published(Message(8, "news", "~8~", None, sent_at=1))
     story.sends(7)
-    claims = row("@claim#~8~"), row("@claim#~7~"), row("@claim#other")
-    assert reasons(story, row("@address"), *claims, row("news", BEN)) == ([ADDRESS, CLAIM, TOMBSTONE], 2)
+    claims = row("@claim#~8~"), row("@claim#0211c0e4605cdfc2"), row("@claim#~7~"), row("@claim#other")
+    assert reasons(story, row("@address"), *claims, row("news", BEN)) == ([ADDRESS, CLAIM, HANDED_ON, TOMBSTONE], 2)
 
 
-def test_a_connection_that_no_client_knows_was_refused_after_it_was_written(story: Story) -> None:
+def test_a_connection_that_no_client_knows_was_refused_or_its_client_had_gone(
+    story: Story,
+) -> None:
     strangers = row("@connection#x", "x"), membership("x"), row("@connection#y", "y")
     assert reasons(story, *strangers) == ([], 3)
     story.history.refused["500"] = 1
-    assert reasons(story, *strangers) == ([REFUSED] * 2, 1)
+    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
     story.history.refused["401"] = 9
-    assert reasons(story, *strangers) == ([REFUSED] * 2, 1)
+    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
+    story.history.connecting()
+    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
+    story.history.connections[-1].unsure = True
+    assert reasons(story, *strangers) == ([UNKNOWN] * 3, 0)
 
 
 def test_channels_with_members_left_are_known_and_when_the_youngest_joined(story: Story) -> None:

@@ -69,15 +69,21 @@ class Verdict:
             examples.append(example)
 
 
-def judge(history: History, ledger: Ledger, expected_codes: frozenset[str] = frozenset()) -> Verdict:
-    """The account of a history that is over. `expected_codes` are errors that clients provoked on purpose."""
-    return _Account(history, ledger).verdict(expected_codes)
+def judge(
+    history: History, ledger: Ledger, expected_codes: frozenset[str] = frozenset(), parts_given_up: int = 0
+) -> Verdict:
+    """The account of a history that is over. `expected_codes` are errors that clients provoked on purpose. Of so many
+    messages a part may have been handed on to an invocation that failed again and again.
+    """
+    return _Account(history, ledger, parts_given_up).verdict(expected_codes)
 
 
 class _Account:
-    def __init__(self, history: History, ledger: Ledger) -> None:
+    def __init__(self, history: History, ledger: Ledger, parts_given_up: int) -> None:
         self._history = history
         self._ledger = ledger
+        self._parts_given_up = parts_given_up
+        self._given_up_in_part: set[int] = set()
         self._verdict = Verdict(messages=len(history.messages), deliveries=history.deliveries)
 
     def verdict(self, expected_codes: frozenset[str]) -> Verdict:
@@ -101,7 +107,7 @@ class _Account:
 
     def _judge_losses(self, message: Message, stays: list[tuple[Connection, Stay]], reached: int) -> None:
         at_the_latest = self._history.at_the_latest
-        done_at = at_the_latest(message, min(message.answered_at, message.sent_at + UNANSWERED_S))
+        done_at = at_the_latest(message, min(message.done_at, message.sent_at + UNANSWERED_S))
         there_at = at_the_latest(message, done_at + TRAVEL_S)
         for connection, stay in stays:
             if connection.id is None or not _concerns(message, connection):
@@ -112,7 +118,11 @@ class _Account:
             if connection.received[message.number]:
                 self._verdict.made += 1
                 continue
-            cause = self._cause(message, connection) or self._cause_of_all(message, reached)
+            cause = (
+                self._cause(message, connection)
+                or self._cause_of_all(message, reached)
+                or self._cause_of_a_part(message)
+            )
             self._verdict.lost[cause or UNEXPLAINED] += 1
             if cause is None:
                 self._verdict.breaks(UNEXPLAINED, f"{_told(message)} to connection {connection.id}, a member")
@@ -126,7 +136,7 @@ class _Account:
             ("post answered 429 again and again", faults["throttle"] > 1),  # after the first it is tried again
             ("socket frozen or cut", self._ledger.sockets.get(connection.id or "")),
             ("invocation killed", self._killed(message)),
-            ("broadcast ended early", message.code == PARTLY),
+            ("broadcast ended early, sender told", _was_told(message, PARTLY)),
         )
 
     def _cause_of_all(self, message: Message, reached: int) -> str | None:
@@ -136,16 +146,25 @@ class _Account:
         sender = message.sender
         if sender is None:
             return _first((STORE_TOLD, message.code == UNAVAILABLE))
-        told, lost = message.code == UNAVAILABLE, self._answer_lost(message, sender)
+        lost = self._answer_lost(message, sender)
         if not message.wants_answer:
-            told = any(message.sent_at < at < message.sent_at + UNANSWERED_S for at in sender.errors)
             lost = _was_lost(self._ledger.of_answer(sender.id, None))
         return _first(
-            (STORE_TOLD, told),
+            (STORE_TOLD, _was_told(message, UNAVAILABLE)),
             ("no function ran", self._ledger.frame_failed(sender.id, message.number)),
             ("sender gone", self._gone(message, sender)),
             ("store failed, answer lost", lost),
         )
+
+    def _cause_of_a_part(self, message: Message) -> str | None:
+        """Whether the invocation that was to send a part may have been given up. An ack says if there was one."""
+        if message.done_at < inf:
+            return None
+        told_of = self._given_up_in_part | {message.number}
+        if len(told_of) > self._parts_given_up:
+            return None
+        self._given_up_in_part = told_of
+        return "handed on, and given up there"
 
     def _killed(self, message: Message) -> bool:
         return not message.acked and bool(self._ledger.kills[message.sender.id if message.sender else None])
@@ -197,8 +216,16 @@ def _concerns(message: Message, connection: Connection) -> bool:
     return message.to_sender or connection is not message.sender
 
 
+def _was_told(message: Message, code: str) -> bool:
+    """Whether its sender was told that; one of y-webrtc is not told which of its messages is meant."""
+    if message.wants_answer or message.sender is None:
+        return message.code == code
+    since, until = message.sent_at, message.sent_at + UNANSWERED_S
+    return any(since < at < until and told == code for at, told in message.sender.errors)
+
+
 def _may_get(message: Message, stay: Stay) -> bool:
-    return stay.asked_at < message.answered_at and stay.left_at > message.sent_at
+    return stay.asked_at < message.done_at and stay.left_at > message.sent_at
 
 
 def _was_lost(faults: Counter[str]) -> bool:

@@ -69,7 +69,7 @@ class Backend:
                 self._history.codes[code] += 1
                 continue
             if not answer.get("already_sent"):
-                self._history.answered(message.number, time.monotonic(), None, _given_up(answer))
+                self._history.answered(message.number, time.monotonic(), None, answer)
                 return
             break
         # Of one that was sent already it is known only what the attempt was told that had begun to send it.
@@ -90,7 +90,3 @@ class Backend:
                 time.sleep(THROTTLED_PAUSE_S)
             except BotoCoreError:
                 return None
-
-
-def _given_up(answer: dict[str, int]) -> int:
-    return answer["not_open"] + answer["throttled"] + answer["failed"]

@@ -211,14 +211,14 @@ class Client:
 
     def _acked(self, name: str, counts: JSON) -> None:
         if (number := marked(name)) is not None:
-            self._history.answered(number, time.monotonic(), None, counts.get("failed", 0))
+            self._history.answered(number, time.monotonic(), None, counts)
         self._settle(name, counts)
 
     def _failed(self, code: str, name: str | None) -> None:
         self._history.codes[code] += 1
         if name is None:
             if code in UPSTREAM:
-                self.connection.errors.append(time.monotonic())
+                self.connection.errors.append((time.monotonic(), code))
             return
         if (number := marked(name)) is not None:
             self._history.answered(number, time.monotonic(), code)

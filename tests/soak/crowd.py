@@ -72,6 +72,7 @@ class Crowd:
         self._door = asyncio.Semaphore(ENTERING_AT_ONCE)
         self._room_to_talk = asyncio.Semaphore(UNDER_WAY_AT_MOST)
         self._under_way: set[asyncio.Task[None]] = set()
+        self._come_and_go = asyncio.Event()
         self._stay_put = False
         self._hush: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._over = asyncio.Event()
@@ -97,6 +98,10 @@ class Crowd:
                 continue
             audience = self._act()
             await asyncio.sleep(audience / self._size.deliveries_per_second)
+
+    def come_and_go(self) -> None:
+        """From now on clients go, each after its time, and others come. Before that they come only."""
+        self._come_and_go.set()
 
     def stay_put(self) -> None:
         """Nobody goes any more by itself."""
@@ -153,13 +158,16 @@ class Crowd:
         return guest
 
     async def _stay(self, guest: _Guest) -> None:
-        over = asyncio.create_task(self._over.wait())
+        """Until its time is over, everyone's is, or its connection is lost."""
+        over, may_go = asyncio.create_task(self._over.wait()), asyncio.create_task(self._come_and_go.wait())
         ends = (guest.client.gone, over)
+        await asyncio.wait((*ends, may_go), return_when=asyncio.FIRST_COMPLETED)
         life_s = self._dice.expovariate(1 / self._size.life_s)
         await asyncio.wait(ends, timeout=life_s, return_when=asyncio.FIRST_COMPLETED)
         if self._stay_put:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
+        may_go.cancel()
 
     # --- acts
 

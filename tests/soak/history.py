@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, TypeAlias
@@ -58,8 +59,8 @@ class Connection:
     stays: list[Stay] = field(default_factory=list)
     received: Counter[int] = field(default_factory=Counter)
     """How often each message came."""
-    errors: list[float] = field(default_factory=list)
-    """When it was told that AWS failed, without being told which of its frames met with it."""
+    errors: list[tuple[float, str]] = field(default_factory=list)
+    """When it was told that AWS failed and how, without being told which of its frames met with it."""
     notices: int = 0
     """How often API Gateway itself said that a frame had failed."""
     unsure: bool = False
@@ -103,10 +104,18 @@ class Message:
     code: str | None = None
     given_up: int = 0
     """How many posts the server says it gave up."""
+    handed_on: int = 0
+    """How many parts of it were left to other invocations, which come after its answer."""
 
     @property
     def acked(self) -> bool:
+        """Its sender was told how many have it."""
         return self.answered_at < inf and self.code is None
+
+    @property
+    def done_at(self) -> float:
+        """When it was surely done with: all posts ended, or none to come."""
+        return inf if self.handed_on else self.answered_at
 
 
 @dataclass
@@ -148,11 +157,16 @@ class History:
     def published(self, message: Message) -> None:
         self.messages[message.number] = message
 
-    def answered(self, number: int, at: float, code: str | None, given_up: int = 0) -> None:
-        """The sender was told what became of its message. The first answer counts."""
+    def answered(self, number: int, at: float, code: str | None, counts: Mapping[str, int] | None = None) -> None:
+        """The sender was told what became of its message: an error's code, or how many posts ended how. The first
+        answer counts.
+        """
         message = self.messages[number]
         if message.answered_at == inf:
-            message.answered_at, message.code, message.given_up = at, code, given_up
+            message.answered_at, message.code = at, code
+            told = counts or {}
+            message.given_up = sum(told.get(name, 0) for name in ("failed", "not_open", "throttled"))
+            message.handed_on = told.get("handed_on", 0)
 
     def received(self, connection: Connection, text: str) -> None:
         """Something came that is no answer: a message that was published."""

@@ -5,6 +5,7 @@ Knows the kinds of rows that chalicelib/table.py describes, by their keys, and n
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +19,13 @@ EXAMPLES = 10
 LOST = "its $disconnect was lost"
 INCOMPLETE = "its $disconnect met a store that failed, or was killed, or its $connect was"
 LATE = "its join may have been handled after its end"
-REFUSED = "its handshake was refused for a store that failed"
+UNKNOWN = "its handshake was refused for a store that failed, or its client never heard that it had joined"
 CLAIM = "a day's memory of what a backend had sent"
+HANDED_ON = "a day's memory of what a handler had no time to send and handed on"
 ADDRESS = "the address of the API"
 TOMBSTONE = "a minute's memory of a leave"
+
+_HANDED_ON = re.compile(r"@claim#[0-9a-f]{16}")
 
 
 @dataclass
@@ -40,11 +44,14 @@ class Leftovers:
 def explain(
     items: Iterable[Mapping[str, Any]], history: History, ledger: Ledger, incomplete: frozenset[str]
 ) -> Leftovers:
-    """Why these rows may be there. A connection that no client knows of must be one whose handshake was refused."""
+    """Why these rows may be there. There may be as many connections that no client knows as there were handshakes that
+    were refused and clients that went before they knew their own.
+    """
     left = Leftovers()
     strangers: set[str] = set()
     known = {connection.id: connection for connection in history.connections if connection.id is not None}
-    may_be_strangers = sum(times for status, times in history.refused.items() if status.startswith("5"))
+    nameless = sum(connection.id is None and connection.unsure for connection in history.connections)
+    may_be_strangers = nameless + sum(times for status, times in history.refused.items() if status.startswith("5"))
     for item in items:
         kind, channel = _kind(item), item["channel"]["S"]
         owner = item.get("connection_id", {}).get("S", "")
@@ -54,12 +61,12 @@ def explain(
         if kind == "address":
             reason: str | None = ADDRESS
         elif kind == "claim":
-            reason = CLAIM if _is_a_backends(channel, history) else None
+            reason = HANDED_ON if _HANDED_ON.fullmatch(channel) else CLAIM if _is_a_backends(channel, history) else None
         else:
             reason = _reason(kind, owner, known.get(owner), ledger, incomplete)
         if reason is None and owner and owner not in known and len(strangers | {owner}) <= may_be_strangers:
             strangers.add(owner)
-            reason = REFUSED
+            reason = UNKNOWN
         if reason is None:
             left.unexplained.append(f"{kind} of {owner or '?'} in {channel}")
         else:

@@ -21,7 +21,7 @@ from .footprint import Footprint, Memory, footprint, memory, rest_allowed
 from .history import JSON, History, Message, mark
 from .ledger import Ledger
 from .leftovers import Leftovers, explain
-from .serverlog import incomplete_disconnects, unforeseen
+from .serverlog import incomplete_disconnects, parts_given_up, unforeseen
 
 TABLE = "channels-dev"
 
@@ -30,7 +30,7 @@ WARM_UP_S = 4.0
 LOOK_S = 1.0
 
 FULL, FILLED_AT_MOST_S = 0.8, 300.0
-"""When so many of the places are filled, the busy time begins: as many again and again are empty for a moment."""
+"""When so many of the places are filled, clients begin to come and go, and the busy time begins."""
 
 STORM_S = 5.0
 """Longer than most requests to the store are repeated by the SDK: some are given up, and clients are told."""
@@ -38,7 +38,7 @@ STORM_S = 5.0
 QUIET_S, QUIET_AT_MOST_S = 6.0, 120.0
 """So long nothing may come before it is over: longer than the longest delay and the retries of a post."""
 
-SETTLED_AT_MOST_S = 90.0
+SETTLED_AT_MOST_S = 180.0
 """How long the server may take to see that all have gone."""
 
 YOUNG_S = 60.0
@@ -131,7 +131,7 @@ class Soak:
             self.plan,
             self.history,
             self.ledger,
-            judge(self.history, self.ledger, frozenset(expected)),
+            judge(self.history, self.ledger, frozenset(expected), parts_given_up(self.server.log())),
             left,
             before,
             early,
@@ -149,6 +149,7 @@ class Soak:
         self._say("warming up")
         crowd, enough = self._crowd(WARM_UP, backend), asyncio.Event()
         crowd.gather()
+        crowd.come_and_go()
         asyncio.get_running_loop().call_later(WARM_UP_S, enough.set)
         await crowd.be_busy(enough)
         await crowd.hush()
@@ -162,6 +163,7 @@ class Soak:
         began_at = time.monotonic()
         while crowd.present < FULL * self.plan.size.clients and time.monotonic() - began_at < FILLED_AT_MOST_S:
             await self._look_while(busy, crowd, "filling")
+        crowd.come_and_go()
         self._busy_since = time.monotonic()
         storms = asyncio.create_task(self._storms())
         early: Footprint | None = None
