@@ -201,9 +201,10 @@ def test_other_requests_and_other_peoples_are_not_counted(tiny: Tiny, behind: Dy
 
 
 def test_keys_of_the_users_own_cannot_be_told_apart_and_count_nothing(tmp_path: Path) -> None:
-    keys = {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "mine", "LOCALAWS_WORKERS": "1", "LOCALAWS_SIGNATURES": "0"}
+    keys = {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "mine"}
     with Store() as store:
-        env = {**keys, "AWS_ENDPOINT_URL_DYNAMODB": store.endpoint}
+        workers = {"LOCALAWS_WORKERS": "1", "LOCALAWS_SIGNATURES": "0"}
+        env = {**keys, **workers, "AWS_ENDPOINT_URL_DYNAMODB": store.endpoint}
         said: Any = failure(write_project(tmp_path), {**env, "LOCALAWS_FAULTS": json.dumps({"rules": [KILL]})})
         assert 'with keys of your own, which all workers share, only "request": 0 can be killed' in said
         plan = json.dumps({"rules": [{**KILL, "request": 0}]})
