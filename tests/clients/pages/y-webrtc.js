@@ -10,7 +10,7 @@ const connections = () => [...provider?.room?.webrtcConns.values() ?? []]
 
 const heardFrom = new WeakSet()
 
-// Not waited for: of a connection that is closed meanwhile the statistics may never come.
+// Not waited for by `heard`: Playwright, which waits for conditions to be true, takes a promise for true.
 const listen = async peer => {
   const statistics = await peer._pc?.getStats()
   const brought = ({ type, label, messagesReceived }) =>
