@@ -78,6 +78,11 @@ REFUSED = (
     + "state.fail(how='store refused', times=1, after=0)\n"
     + f"state.say(client=0, words=['join'], channel='@room', ms=0)\n{SETTLE}"
 )
+HANDED_ON = (
+    begin(4, home=True)
+    + "state.publish(channel='default', remaining_ms=400)\n"
+    + "state.settle(order='one by one', ms=60)\n"
+)
 PROGRAMS: Mapping[Bug, str] = {
     bugs.leave_no_tombstone: SWAPPED,
     bugs.join_over_a_later_leave: SWAPPED,
@@ -89,8 +94,11 @@ PROGRAMS: Mapping[Bug, str] = {
     + f"state.say(client=0, words=['join'], channel='default', ms=0)\n{SETTLE}"
     + f"state.say(client=0, words=['subscribe'], channel='@room', ms=0)\n{SETTLE}",
     bugs.disconnect_by_the_first_page: begin(2, home=True) + f"state.vanish(client=0, told=True)\n{SETTLE}",
-    bugs.hand_on_what_was_sent: begin(4, home=True)
-    + "state.publish(channel='default', remaining_ms=400)\nstate.settle(order='one by one', ms=60)\n",
+    bugs.hand_on_what_was_sent: HANDED_ON,
+    bugs.hand_on_with_a_gap: HANDED_ON,
+    bugs.give_up_what_is_throttled: begin(2, home=True)
+    + "state.fail(how='429', times=1, after=0)\n"
+    + f"state.send(client=0, how='send', channel='default')\n{SETTLE}",
     bugs.miscount: begin(2, home=True)
     + "state.fail(how='lost', times=1, after=0)\n"
     + f"state.send(client=0, how='send', channel='default')\n{SETTLE}",
