@@ -202,7 +202,7 @@ class Crowd:
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._room_to_talk.release()
-        if task.exception() is None:
+        if task.cancelled() or task.exception() is None:
             self._under_way.discard(task)
 
     def _raise_failures(self) -> None:

@@ -46,10 +46,10 @@ class Ledger:
 
     @property
     def resets(self) -> int:
-        """How many connections to the store were reset. One that rests in a pool keeps its descriptor until it is
-        needed again, and is no TCP connection any more.
+        """How many connections were reset at the least: to the store, and of workers that were killed. One that rests
+        in a pool keeps its descriptor until it is needed again, and is no TCP connection any more.
         """
-        return self.counts["store", "down"]
+        return self.counts["store", "down"] + self.counts["invocation", "kill"]
 
     def add(self, hits: Iterable[Hit]) -> None:
         """Takes further hits."""

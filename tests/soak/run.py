@@ -186,7 +186,8 @@ class Soak:
     def _smoothed(self, at: Footprint, share: float) -> Footprint:
         """With the memory of a tenth of the time from there on."""
         begins, tenth = self._busy_since + share * self.plan.seconds, self.plan.seconds / 10
-        samples = [memory for at, memory in self._samples if begins <= at <= begins + tenth + LOOK_S]
+        samples = [memory for when, memory in self._samples if begins <= when <= begins + tenth + LOOK_S]
+        samples = samples or [at.memory]  # a machine so busy that it took none
         return at._replace(memory=Memory(*(round(median(sizes)) for sizes in zip(*samples, strict=True))))
 
     async def _storms(self) -> None:
