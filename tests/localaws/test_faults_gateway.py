@@ -68,7 +68,7 @@ def found(hit: Json) -> tuple[Any, ...]:
 
 
 def test_a_frame_that_is_delayed_is_overtaken(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "frame", "do": "delay", "ms": "400", "match": "slow"})
+    after = inject(tiny, {"at": "frame", "do": "delay", "ms": "2000", "match": "slow"})
     with connect(tiny.url) as client:
         client.send("slow")
         client.send("quick")
@@ -110,7 +110,7 @@ def test_a_delivery_is_answered_and_arrives_as_its_fault_says(
 
 
 def test_a_delivery_that_is_delayed_is_answered_at_once_and_overtaken(tiny: Tiny) -> None:
-    inject(tiny, {"at": "delivery", "do": "delay", "ms": "300-400", "match": "slow"})
+    inject(tiny, {"at": "delivery", "do": "delay", "ms": "1500-2000", "match": "slow"})
     with connect(tiny.url) as client:
         assert post(tiny, own_id(tiny), "slow", "quick") == ["200", "200"]
         assert [client.recv(timeout=WAIT), client.recv(timeout=WAIT)] == ["quick", "slow"]

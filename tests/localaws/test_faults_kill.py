@@ -150,7 +150,8 @@ def test_requests_of_an_invocation_that_runs_beside_it_are_not_its_own(tiny: Tin
     with ThreadPoolExecutor() as pool:
         held = pool.submit(invoked.result, tiny, "hold")
         until(lambda: stored(behind) == [9] or None, "its first request", tiny.server.log)
-        assert invoked.result(tiny, "puts", 3) == 3
+        assert invoked.call(tiny, "puts", 3, InvocationType="Event")["StatusCode"] == 202
+        until(lambda: stored(behind) == [0, 1, 2, 9] or None, "the other's requests", tiny.server.log)
         tiny.touch("held")
         assert held.result() is None
     assert hits(tiny, after) == []
