@@ -17,8 +17,6 @@ from .soak import accounts
 from .soak.accounts import Verdict, judge
 from .soak.history import ENVELOPE, TEXT, YWEBRTC, Connection, History, Message, Stay, mark
 from .soak.ledger import Hit, Ledger
-from .soak.leftovers import ADDRESS, CLAIM, HANDED_ON, INCOMPLETE, LATE, LOST, TOMBSTONE, UNKNOWN, explain
-from .soak.serverlog import incomplete_disconnects, unforeseen
 
 ANN, BEN, CAT = "ann", "ben", "cat"
 
@@ -356,71 +354,3 @@ def test_each_loss_has_one_cause_and_every_delivery_that_was_due_is_counted(fate
     verdict = story.verdict(*hits)
     assert verdict.due == 2 * len(fates) == verdict.made + verdict.lost.total()
     assert verdict.lost[accounts.UNEXPLAINED] == sum(not came and not dropped for came, dropped in fates)
-
-
-# The rows that are left.
-
-
-def row(channel: str, owner: str | None = None, **more: Any) -> dict[str, Any]:
-    return {"channel": {"S": channel}, **({"connection_id": {"S": owner}} if owner else {}), **more}
-
-
-def membership(owner: str, joined_at: int = 5_000) -> dict[str, Any]:
-    return row("news", owner, joined_at={"N": str(joined_at)})
-
-
-def reasons(story: Story, *items: dict[str, Any], hits: Sequence[Hit] = (), log: str = "") -> tuple[list[str], int]:
-    left = explain(items, story.history, Ledger(hits), incomplete_disconnects(log))
-    return [reason for _kind, reason in left.reasons.elements()], len(left.unexplained)
-
-
-def test_a_row_of_a_connection_that_went_as_it_should_is_not_explained(story: Story) -> None:
-    assert reasons(story, row("@connection#ben", BEN), membership(BEN)) == ([], 2)
-
-
-def test_a_row_is_explained_by_what_became_of_its_disconnect(story: Story) -> None:
-    rows = (row("@connection#ben", BEN), membership(BEN))
-    assert reasons(story, *rows, hits=[Hit("disconnect", "lose", BEN)]) == ([LOST] * 2, 0)
-    assert reasons(story, *rows, log="disconnect incomplete connection=ben cause=x") == ([INCOMPLETE] * 2, 0)
-    killed = Hit("invocation", "kill", BEN, "channels-dev-websocket_disconnect")
-    assert reasons(story, *rows, hits=[killed]) == ([INCOMPLETE] * 2, 0)
-    assert reasons(story, *rows, hits=[Hit("disconnect", "lose", CAT)]) == ([], 2)
-    assert reasons(story, *rows, hits=[killed._replace(detail="channels-dev-websocket_message")]) == ([], 2)
-    story.ben.unsure = True
-    assert reasons(story, *rows) == ([LATE], 1)
-
-
-def test_what_the_table_remembers_for_a_time_is_explained(story: Story) -> None:
-    story.history.published(Message(8, "news", "~8~", None, sent_at=1))
-    story.sends(7)
-    claims = row("@claim#~8~"), row("@claim#0211c0e4605cdfc2"), row("@claim#~7~"), row("@claim#other")
-    assert reasons(story, row("@address"), *claims, row("news", BEN)) == ([ADDRESS, CLAIM, HANDED_ON, TOMBSTONE], 2)
-
-
-def test_a_connection_that_no_client_knows_was_refused_or_its_client_had_gone(
-    story: Story,
-) -> None:
-    strangers = row("@connection#x", "x"), membership("x"), row("@connection#y", "y")
-    assert reasons(story, *strangers) == ([], 3)
-    story.history.refused["500"] = 1
-    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
-    story.history.refused["401"] = 9
-    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
-    story.history.connecting()
-    assert reasons(story, *strangers) == ([UNKNOWN] * 2, 1)
-    story.history.connections[-1].unsure = True
-    assert reasons(story, *strangers) == ([UNKNOWN] * 3, 0)
-
-
-def test_channels_with_members_left_are_known_and_when_the_youngest_joined(story: Story) -> None:
-    left = explain([membership(BEN, 5), membership(CAT, 9)], story.history, Ledger(), frozenset())
-    assert (left.channels, left.joined_at) == ({"news"}, 9)
-
-
-def test_a_traceback_of_an_error_that_nobody_raises_on_purpose_is_found() -> None:
-    head = "Traceback (most recent call last):\n  File x, line 1, in f\n    g()\n"
-    cause = "\nThe above exception was the direct cause of the following exception:\n\n"
-    foreseen = f"{head}botocore.errors.X: no\n{cause}{head}chalicelib.errors.StoreError: Query failed\nother line\n"
-    assert unforeseen(foreseen) == []
-    assert unforeseen(f"line\n{head}KeyError: 'x'\n{foreseen}") == ["KeyError: 'x'"]
-    assert unforeseen(f"{head}KeyError: 'x'\n{cause}{head}ValueError: y\n") == ["ValueError: y"]

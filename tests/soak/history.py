@@ -96,7 +96,7 @@ class Message:
     channel: str
     body: JSON
     sender: Connection | None
-    sent_at: float
+    sent_at: float = 0.0
     to_sender: bool = False
     excluded: Connection | None = None
     wants_answer: bool = True

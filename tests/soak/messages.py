@@ -21,7 +21,7 @@ class Said(NamedTuple):
 def say(kind: str, number: int, channel: str, sender: Connection | None, dice: random.Random) -> Said:
     """A message of that kind of client to the channel, of random length."""
     body = _body(number, dice)
-    message = Message(number, channel, body, sender, sent_at=0.0)
+    message = Message(number, channel, body, sender)
     match kind:
         case "rooms":
             return Said(message, {"action": "message", "messageBody": body})

@@ -66,15 +66,17 @@ def table(outcome: Outcome) -> Iterator[str]:
     """Lines of the report."""
     verdict, history, plan = outcome.verdict, outcome.history, outcome.plan
     yield (
-        f"{plan.size.clients:,} clients, {plan.seconds:,.0f} s busy, {outcome.seconds:,.0f} s in all, seed {plan.seed}"
+        f"{plan.size.clients:,} clients, here after {outcome.filling_s:,.0f} s, busy for {plan.seconds:,.0f} s, "
+        f"{outcome.seconds:,.0f} s in all, seed {plan.seed}"
     )
     yield ""
+    talked_s = outcome.filling_s + plan.seconds
     opened = len(history.connections) - history.refused.total()
     yield from _rows(
         ("connections", f"{opened:,} opened{_counts(history.refused, ', refused ')}"),
         ("frames", f"{history.frames:,} sent"),
         ("messages", f"{verdict.messages:,} published"),
-        ("deliveries", f"{verdict.deliveries:,}, {verdict.deliveries / plan.seconds:,.0f} a busy second"),
+        ("deliveries", f"{verdict.deliveries:,}, {verdict.deliveries / talked_s:,.0f} a second"),
         ("due", f"{verdict.due:,}, of which came {verdict.made:,}"),
         ("lost", f"{verdict.lost.total():,}"),
         *((f"  {cause}", f"{times:,}") for cause, times in verdict.lost.most_common()),

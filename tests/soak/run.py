@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from statistics import median
 
+from chalicelib.broadcast import YOUNG_MS
 from tests.conftest import dynamodb_client, everything_in
 from tests.server import Server
 
@@ -40,9 +41,6 @@ QUIET_S, QUIET_AT_MOST_S = 6.0, 120.0
 
 SETTLED_AT_MOST_S = 180.0
 """How long the server may take to see that all have gone."""
-
-YOUNG_S = 60.0
-"""A member that joined less long ago is not pruned: it may be connecting still (chalicelib/broadcast.py)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,10 @@ class Outcome:
     """When all have gone."""
     tracebacks: list[str]
     """Errors in the server's log that nobody foresaw."""
+    filling_s: float
+    """How long it took until the busy time began."""
     seconds: float
+    """How long all of it took."""
 
 
 @dataclass
@@ -108,7 +109,7 @@ class Soak:
         self._control = faults.Control(self.server.http)
         self._samples: list[tuple[float, Memory]] = []
         self._present = 0
-        self._busy_since = 0.0
+        self._filling_since = self._busy_since = 0.0
 
     async def run(self) -> Outcome:
         """All phases. Raises AssertionError where the server does not fall silent."""
@@ -138,6 +139,7 @@ class Soak:
             late,
             after,
             unforeseen(self.server.log()),
+            self._busy_since - self._filling_since,
             time.monotonic() - self._began_at,
         )
 
@@ -160,8 +162,9 @@ class Soak:
         crowd.gather()
         enough = asyncio.Event()
         busy = asyncio.create_task(crowd.be_busy(enough))
-        began_at = time.monotonic()
-        while crowd.present < FULL * self.plan.size.clients and time.monotonic() - began_at < FILLED_AT_MOST_S:
+        self._filling_since = time.monotonic()
+        gives_up_at = self._filling_since + FILLED_AT_MOST_S
+        while crowd.present < FULL * self.plan.size.clients and time.monotonic() < gives_up_at:
             await self._look_while(busy, crowd, "filling")
         crowd.come_and_go()
         self._busy_since = time.monotonic()
@@ -213,13 +216,13 @@ class Soak:
         self.history.rested_at = time.monotonic()
 
     async def _prune(self, backend: Backend, left: Leftovers) -> Leftovers:
-        while (youth := left.joined_at / 1_000 + YOUNG_S - time.time()) > 0:
+        while (youth := (left.joined_at + YOUNG_MS) / 1_000 - time.time()) > 0:
             self._say("waiting until what was left behind may be pruned")
             await asyncio.sleep(min(youth, 5.0))
         self._say("pruning")
         for channel in sorted(left.channels):
             number = self.history.next_number()
-            await backend.publish(Message(number, channel, f"{mark(number)} anyone?", None, sent_at=0.0))
+            await backend.publish(Message(number, channel, f"{mark(number)} anyone?", None))
         left = await self._leftovers()
         left.unexplained += [f"a membership in {channel} that was not pruned" for channel in sorted(left.channels)]
         return left
