@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import sys
+import tempfile
 import time
 
 from tests.server import running_server
@@ -70,8 +71,16 @@ def main() -> int:
         print("", *table(outcome), sep="\n")
         failures = broken(outcome)
         if failures:
-            print("", *failures, "", f"{again} make soak", sep="\n")
+            print(
+                "", *failures, "", f"{again} make soak", f"The server's log is kept in {_keep(server.log())}", sep="\n"
+            )
     return 1 if failures else 0
+
+
+def _keep(log: str) -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="soak-", suffix=".log", delete=False, encoding="utf-8") as kept:
+        kept.write(log)
+    return kept.name
 
 
 def _whole(name: str, default: int) -> int:

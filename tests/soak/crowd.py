@@ -18,8 +18,8 @@ from .client import ODD_FRAMES, Client, enter
 from .history import ENVELOPE, YWEBRTC, History
 from .messages import Said, say
 
-ENTERING_AT_ONCE = 16
-UNDER_WAY_AT_MOST = 64
+ENTERING_AT_ONCE = 8
+UNDER_WAY_AT_MOST = 32
 REFUSED_PAUSE_S = 1.0
 """Before a place whose handshake was refused is filled again."""
 
