@@ -21,9 +21,9 @@ MUST, MAY, NEVER = "must", "may", "never"
 SIGNAL_MS = 500
 """Two announces of a pair this far apart are no glare: the first has long been answered by a signal."""
 
-PROMPT_MS = 1_000
+PROMPT_MS = 2_000
 """A client whose announce has left so soon after its subscribe was begun is safe from the other's, which comes no
-sooner than 1.5 s after it has joined.
+sooner than 3 s after it was read.
 """
 
 RENDEZVOUS_MS = 3_000
