@@ -57,7 +57,7 @@ def _carry_out(functions: dict[str, Function], order: dict[str, Any]) -> dict[st
     """The answer to an order. An exit of the app's ends this process, as it does on Lambda."""
     function = functions[order["function"]]
     try:
-        return {"returned": function.run(order["payload"].encode(), order["request_id"], order["timeout_s"])}
+        return {"returned": function.run(order["payload"].encode(), order["request_id"])}
     except Exception as error:
         LOG.exception("The app raised.")
         failure = FunctionError.of(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -153,15 +154,14 @@ class Gateway:
             return HTTPStatus.OK, None
         try:
             answer = await self._integrate(event)
-            status = int(answer["statusCode"])
+            status, protocol = int(answer["statusCode"]), _subprotocol(answer.get("headers") or {})
         except asyncio.TimeoutError:
             return HTTPStatus.GATEWAY_TIMEOUT, None
-        except (FunctionError, KeyError, TypeError, ValueError):
+        except (FunctionError, AttributeError, KeyError, TypeError, ValueError):
             return HTTPStatus.BAD_GATEWAY, None
         if not 200 <= status <= 599:  # noqa: PLR2004  what can end a request
             return HTTPStatus.BAD_GATEWAY, None
-        headers = {name.lower(): value for name, value in (answer.get("headers") or {}).items()}
-        return status, headers.get("sec-websocket-protocol")
+        return status, protocol
 
     async def _integrate(self, event: Event) -> Any:
         """What the function returns. Raises FunctionError, or asyncio.TimeoutError where the client waits no longer."""
@@ -222,13 +222,13 @@ class Gateway:
 
     def _strike_socket(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
-        for strike in self._faults.strike("socket", connection.identity.connection_id):
-            if strike.do == "cut":
-                loop.call_later(strike.wait_s or 0, connection.cut)
-                continue
+        strikes = self._faults.strike("socket", connection.identity.connection_id)
+        for cut in (strike for strike in strikes if strike.do == "cut"):
+            loop.call_later(cut.wait_s or 0, connection.cut)
+        if frozen_s := [strike.wait_s for strike in strikes if strike.do == "freeze"]:
             connection.freeze()
-            if strike.wait_s is not None:
-                loop.call_later(strike.wait_s, connection.thaw)
+            if None not in frozen_s:  # the longest counts
+                loop.call_later(max(each for each in frozen_s if each is not None), connection.thaw)
 
     def _thaw(self) -> None:
         for connection in self._connections.values():
@@ -246,6 +246,14 @@ def _refusal(status: int, why: str) -> web.Response:
     response = web.Response(status=status, text=why, headers=headers)
     response.force_close()
     return response
+
+
+def _subprotocol(headers: Mapping[str, str]) -> str | None:
+    """The one that $connect picks. Raises AttributeError or ValueError for what are no headers."""
+    picked = {name.lower(): value for name, value in headers.items()}.get("sec-websocket-protocol")
+    if picked is not None and not (picked.isascii() and picked.isprintable()):
+        raise ValueError(picked)
+    return picked
 
 
 _THROTTLED = "Too Many Requests"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 UNDONE = {"BatchWriteItem": "UnprocessedItems", "BatchGetItem": "UnprocessedKeys"}
-"""Where each operation's answer says what was not carried out."""
+"""The operations that may leave a part of themselves undone, and where their answers say it."""
 
 Json = dict[str, Any]
 

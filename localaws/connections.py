@@ -55,8 +55,16 @@ class Connection:
 
     def post(self, text: bytes) -> None:
         """Send a text, unless closed. Raises BufferFull if more than OUTGOING_BUFFER_BYTES would wait."""
+        self.check_room(text)
+        self.send(text)
+
+    def check_room(self, text: bytes) -> None:
+        """Raises BufferFull where `post` would."""
         if self._buffered() + len(text) > OUTGOING_BUFFER_BYTES:
             raise BufferFull
+
+    def send(self, text: bytes) -> None:
+        """Send a text, unless closed, however much waits already."""
         self._touch()
         self._frames.send(text)
         self._flush()
@@ -113,6 +121,7 @@ class Connection:
         """The socket is closed: no more comes, and nothing can be sent."""
         self._frames.receive_end()
         self._timer.cancel()
+        self._held.clear()
         self._lost = True
         self._wake()
 

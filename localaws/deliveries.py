@@ -6,9 +6,8 @@ Knows what each fault of a delivery does to it; how it is answered is management
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
-from localaws.connections import BufferFull, Connection
+from localaws.connections import Connection
 from localaws.faults import Faults
 
 _UNDELIVERED = {"drop", "throttle", "fail"}
@@ -18,10 +17,11 @@ def deliver(connection: Connection, text: str, faults: Faults) -> str | None:
     """Post a text frame to a client, if faults let it pass.
 
     Returns which fault settled it, if one did: "drop" is to be answered as if nothing were wrong, "throttle", "fail"
-    and "forget" as what they say. Raises BufferFull.
+    and "forget" as what they say. Raises BufferFull, and then no fault has befallen it.
     """
     settled, copies, delay_s = None, 1, 0.0
     frame = text.encode()
+    connection.check_room(frame)
     for strike in faults.strike("delivery", connection.identity.connection_id, text):
         if strike.do == "delay":
             delay_s += strike.wait_s or 0.0
@@ -31,15 +31,13 @@ def deliver(connection: Connection, text: str, faults: Faults) -> str | None:
             settled = strike.do
     if settled not in _UNDELIVERED:
         if delay_s:
-            asyncio.get_running_loop().call_later(delay_s, _post_late, connection, frame, copies)
+            asyncio.get_running_loop().call_later(delay_s, _send, connection, frame, copies)
         else:
-            connection.post(frame)
-            _post_late(connection, frame, copies - 1)
+            _send(connection, frame, copies)
     return settled
 
 
-def _post_late(connection: Connection, frame: bytes, copies: int) -> None:
-    """Post what has been answered already: nobody can be told any more that the client is gone or too slow."""
-    with contextlib.suppress(BufferFull):
-        for _ in range(copies):
-            connection.post(frame)
+def _send(connection: Connection, frame: bytes, copies: int) -> None:
+    """However much waits by now: nobody can be told any more, and the plan says what is lost."""
+    for _ in range(copies):
+        connection.send(frame)

@@ -35,9 +35,14 @@ def use_own_store(environ: Environ, endpoint: str) -> None:
 
 
 def use_given_store(environ: Environ) -> None:
-    """DynamoDB is where AWS_ENDPOINT_URL_DYNAMODB says. Keys in the environment are kept: it may check them."""
+    """DynamoDB is where AWS_ENDPOINT_URL_DYNAMODB says. Keys in the environment are kept: it may check them.
+
+    Raises StartupError for a key without its secret.
+    """
     if "AWS_ACCESS_KEY_ID" not in environ:
         _use_nobodys_credentials(environ)
+    elif not environ.get("AWS_SECRET_ACCESS_KEY"):
+        raise StartupError("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY: set both, or neither.")
 
 
 def use_gateway(environ: Environ, http: str, stage: str) -> None:
@@ -62,7 +67,7 @@ def has_own_keys(environ: Mapping[str, str]) -> bool:
 def worker_environment(environ: Mapping[str, str], number: int, packages: str) -> tuple[str, dict[str, str]]:
     """The access key of a worker, and the environment of its process, which finds this package in `packages`.
 
-    Where nobody's credentials are in use each worker has a key of its own (local-1, local-2, …), by which its requests
+    Where nobody's credentials are in use each worker has a key of its own (local1, local2, …), by which its requests
     are known. Own credentials of the user's are not to be told apart.
     """
     theirs = {name: value for name, value in environ.items() if name not in _SERVERS}
@@ -72,13 +77,8 @@ def worker_environment(environ: Mapping[str, str], number: int, packages: str) -
 
 
 def secrets(environ: Mapping[str, str], workers: int = 0) -> dict[str, str]:
-    """Whose signatures the gateway takes: the secret of the access key in use, and of the workers' own keys.
-
-    Raises StartupError if there is none.
-    """
-    key, secret = environ["AWS_ACCESS_KEY_ID"], environ.get("AWS_SECRET_ACCESS_KEY")
-    if not secret:
-        raise StartupError("AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY: set both, or neither.")
+    """Whose signatures the gateway takes: the secret of the access key in use, and of the workers' own keys."""
+    key, secret = environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"]
     return dict.fromkeys((key, *(_worker_key(environ, number + 1) for number in range(workers))), secret)
 
 
@@ -88,7 +88,8 @@ def uses_nobodys_credentials(environ: Mapping[str, str]) -> bool:
 
 
 def _worker_key(environ: Mapping[str, str], number: int) -> str:
-    return environ["AWS_ACCESS_KEY_ID"] if has_own_keys(environ) else f"{NOBODY}-{number}"
+    # DynamoDB Local takes letters and digits alone.
+    return environ["AWS_ACCESS_KEY_ID"] if has_own_keys(environ) else f"{NOBODY}{number}"
 
 
 def _use_nobodys_credentials(environ: Environ) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
+from localaws.batches import UNDONE
+
 LEDGER_SIZE = 100_000
 """Hits that are kept."""
 
@@ -38,9 +40,6 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "socket": ("freeze", "cut"),
 }
 """What can be done where."""
-
-BATCHES = ("BatchWriteItem", "BatchGetItem")
-"""The operations of DynamoDB that may leave a part of themselves undone."""
 
 # After these the thing itself still happens, and a later rule may apply to it too. All others settle it.
 _NOT_SETTLING = {"delay", "double", "unprocessed", "freeze", "cut"}
@@ -116,7 +115,7 @@ class Rule:
         return {name: value for name, value in told.items() if name in {"at", "do"} or value != getattr(default, name)}
 
     def concerns(self, text: str) -> bool:
-        return self.match in text and (self.do != "unprocessed" or text in BATCHES)
+        return self.match in text and (self.do != "unprocessed" or text in UNDONE)
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,11 @@ class Function:
     """Its name on AWS, like channels-dev-publish."""
     handler: Callable[[Any, LambdaContext], Any]
     memory_mb: int
-    timeout_s: int | None
-    """None where none is configured."""
+    timeout_s: int
 
-    def run(self, payload: bytes, request_id: str, timeout_s: int) -> str:
+    def run(self, payload: bytes, request_id: str) -> str:
         """What the handler returns for a JSON payload, as JSON. Raises what it raises, and NotMarshalled."""
-        context = LambdaContext(self.name, self.memory_mb, timeout_s * 1000)
+        context = LambdaContext(self.name, self.memory_mb, self.timeout_s * 1000)
         context.aws_request_id = request_id
         # Parsed anew for each run: a handler may change its event.
         answer = self.handler(json.loads(payload), context)
@@ -98,7 +97,6 @@ class Invocation:
     payload: bytes
     """JSON."""
     request_id: str
-    timeout_s: int
     connection_id: str | None
     """Whose event it is; None if it is no WebSocket's."""
 
@@ -165,11 +163,8 @@ class Functions:
         """
         context = event["requestContext"]
         function = self._by_route[context["routeKey"]]
-        timeout_s = function.timeout_s or DEFAULT_LAMBDA_TIMEOUT
         payload = json.dumps(event).encode()
-        answer = await self._runner.run(
-            Invocation(function, payload, str(uuid.uuid4()), timeout_s, context["connectionId"])
-        )
+        answer = await self._runner.run(Invocation(function, payload, str(uuid.uuid4()), context["connectionId"]))
         return json.loads(answer)
 
     async def call(self, function: Function, payload: bytes, request_id: str) -> str:
@@ -177,8 +172,7 @@ class Functions:
 
         Raises FunctionError if it fails, takes too long or returns none.
         """
-        timeout_s = function.timeout_s or DEFAULT_LAMBDA_TIMEOUT
-        return await self._runner.run(Invocation(function, payload, request_id, timeout_s, None))
+        return await self._runner.run(Invocation(function, payload, request_id, None))
 
 
 def _function(config: Config, name: str, handler: Callable[[Any, LambdaContext], Any]) -> Function:
@@ -187,7 +181,7 @@ def _function(config: Config, name: str, handler: Callable[[Any, LambdaContext],
         f"{config.app_name}-{config.chalice_stage}-{name}",
         handler,
         scoped.lambda_memory_size or DEFAULT_LAMBDA_MEMORY_SIZE,
-        scoped.lambda_timeout,
+        scoped.lambda_timeout or DEFAULT_LAMBDA_TIMEOUT,
     )
 
 
@@ -207,12 +201,20 @@ class InThreads:
 
     async def run(self, invocation: Invocation) -> str:
         function = invocation.function
-        call = self._threads.run(lambda: function.run(invocation.payload, invocation.request_id, invocation.timeout_s))
+        began = threading.Event()
+
+        def call() -> str:
+            began.set()
+            return function.run(invocation.payload, invocation.request_id)
+
         try:
-            answer: str = await asyncio.wait_for(call, invocation.timeout_s)
+            answer: str = await asyncio.wait_for(self._threads.run(call), function.timeout_s)
         except asyncio.TimeoutError:
-            error = FunctionError.timeout(invocation.timeout_s)
-            LOG.error("RequestId: %s %s (%s); its thread goes on.", invocation.request_id, error.message, function.name)
+            error, rest = (
+                FunctionError.timeout(function.timeout_s),
+                "its thread goes on" if began.is_set() else "no thread was free",
+            )
+            LOG.error("RequestId: %s %s (%s); %s.", invocation.request_id, error.message, function.name, rest)
             raise error from None
         return answer
 
@@ -238,7 +240,10 @@ class Threads:
         return self._taken >= self._size
 
     async def run(self, call: Callable[[], Any]) -> Any:
-        """What `call` returns. Raises FunctionError if it raises anything."""
+        """What `call` returns. Raises FunctionError if it raises anything.
+
+        One that is cancelled while it waits its turn is not begun.
+        """
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[Any] = loop.create_future()
 
@@ -249,7 +254,7 @@ class Threads:
 
         def work() -> None:
             try:
-                settler, value = outcome.set_result, call()
+                settler, value = outcome.set_result, None if outcome.cancelled() else call()
             except FunctionError as error:
                 settler, value = outcome.set_exception, error
             except BaseException as error:  # sys.exit() in a handler ends neither this thread nor the server

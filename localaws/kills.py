@@ -53,14 +53,16 @@ class Kills:
 
     async def carry_out(self, request: web.Request, act: Callable[[], Awaitable[web.Response]]) -> web.Response:
         """What `act` answers to a request, unless the request is the one that kills whoever sends it."""
-        running = self._running.get(_access_key(request)) if self._running else None
+        key = _access_key(request) if self._running else ""
+        running = self._running.get(key)
         if running is None:
             return await act()
         number = next(running.numbers)
         if running.ends(number, after=False):
             return web.Response()  # nobody is there to read it
         answer = await act()
-        running.ends(number, after=True)
+        if self._running.get(key) is running:  # a request may outlast its invocation, and the worker serve the next
+            running.ends(number, after=True)
         return answer
 
 

@@ -59,7 +59,7 @@ class Settings:
     """LOCALAWS_CONNECT_RATE: handshakes a second; 0: as many as come."""
 
     integration_s: float | None = INTEGRATION_TIMEOUT_S
-    """LOCALAWS_INTEGRATION_MS: how long a client waits for a function; 0 (None here): for ever, as for a debugger."""
+    """LOCALAWS_INTEGRATION_MS: how long a client waits for a function; 0 (None here): until its own timeout."""
 
     persist: Path | None = None
     """PERSIST: the folder that keeps the store's data, relative to the project; in memory without one."""

@@ -63,7 +63,7 @@ class Request(Protocol):
 
 
 class Signatures:
-    """Checks signatures by the secret of each access key. `secrets` is held, not copied: keys may come and go."""
+    """Checks signatures by the secret of each access key."""
 
     def __init__(
         self, secrets: Mapping[str, str], *, checked: bool = True, now: Callable[[], float] = time.time

@@ -104,10 +104,10 @@ class Worker:
         self._kills.begin(self.access_key, dooms, process.kill)
         try:
             pipe.send_bytes(_order(invocation))
-            if not pipe.poll(invocation.timeout_s):
+            if not pipe.poll(invocation.function.timeout_s):
                 process.kill()
                 process.wait(END_S)
-                raise FunctionError.timeout(invocation.timeout_s)
+                raise FunctionError.timeout(invocation.function.timeout_s)
             answer = json.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             raise _end(process) from None
@@ -154,7 +154,6 @@ def _order(invocation: Invocation) -> bytes:
         "function": invocation.function.name,
         "payload": invocation.payload.decode(),
         "request_id": invocation.request_id,
-        "timeout_s": invocation.timeout_s,
     }
     return json.dumps(order).encode()
 

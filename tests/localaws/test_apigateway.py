@@ -30,6 +30,8 @@ def any_name_at_all(event):
         wait_for(query["wait"])
     if "response" in query:
         return Response(body="no", status_code=int(query["response"]))
+    if "headers" in query:
+        return {"statusCode": 200, "headers": json.loads(query["headers"])}
     if "answer" in query:
         return {"statusCode": query["answer"]}
     if "protocol" in query:
@@ -106,7 +108,19 @@ def test_a_status_of_connect_that_is_not_2xx_refuses_the_handshake(tiny: Tiny, q
     assert refusal(f"{tiny.url}?{query}").response.status_code == status
 
 
-@pytest.mark.parametrize("query", ["raise=", "answer=soon", "answer=99", "answer=100"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "raise=",
+        "answer=soon",
+        "answer=99",
+        "answer=100",
+        'headers="none"',
+        "headers=[1]",
+        'headers={"sec-websocket-protocol":5}',
+        'headers={"sec-websocket-protocol":"a%5Cr%5Cnb"}',
+    ],
+)
 def test_a_connect_handler_that_fails_is_a_bad_gateway_and_says_nothing(tiny: Tiny, query: str) -> None:
     response = refusal(f"{tiny.url}?{query}").response
     assert response.status_code == 502

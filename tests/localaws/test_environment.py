@@ -108,10 +108,10 @@ def test_each_worker_has_a_key_of_its_own_and_no_sign_of_the_server() -> None:
     before = dict(environ)
     key, theirs = environment.worker_environment(environ, 2, "b")
     assert environ == before
-    assert (key, theirs.pop("PYTHONPATH")) == ("local-2", os.pathsep.join(["a", "b"]))
+    assert (key, theirs.pop("PYTHONPATH")) == ("local2", os.pathsep.join(["a", "b"]))
     expected = {name: value for name, value in before.items() if name not in {"CHALICE_WORKER", "AWS_CHALICE_CLI_MODE"}}
     del expected["PYTHONPATH"]
-    assert theirs == {**expected, "AWS_ACCESS_KEY_ID": "local-2"}
+    assert theirs == {**expected, "AWS_ACCESS_KEY_ID": "local2"}
 
 
 def test_workers_share_keys_of_the_users_own() -> None:

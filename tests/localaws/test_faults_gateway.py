@@ -178,6 +178,35 @@ def test_a_frozen_socket_stays_open_fills_until_429_and_goes_on_when_it_is_thawe
         assert [text[-1] for text in drain(client, "frozen in")] == list("01234567")
 
 
+def test_of_a_full_buffer_no_fault_is_entered_and_what_was_answered_comes(tiny: Tiny) -> None:
+    delay = {"at": "delivery", "do": "delay", "ms": "1", "match": "late"}
+    after = inject(tiny, {"at": "socket", "do": "freeze"}, delay, {"at": "delivery", "do": "double"})
+    with connect(tiny.url, max_queue=None, ping_interval=None) as client:
+        connection_id = own_id(tiny)
+        until(lambda: hits(tiny, after) or None, "a frozen socket")
+        big = [f"{number:0131000}" for number in range(5)]
+        assert post(tiny, connection_id, "late", *big) == ["200"] * 5 + ["429 LimitExceededException"]
+        assert [hit["do"] for hit in hits(tiny, after)] == ["freeze", "delay", *["double"] * 5]
+        control(tiny, "DELETE", "/_faults")
+        client.send("last")
+        assert sorted(text[-4:] for text in drain(client)) == sorted(["late"] * 2 + [f"000{n}" for n in range(4)] * 2)
+
+
+def test_of_two_freezes_the_longer_counts(tiny: Tiny) -> None:
+    inject(tiny, {"at": "socket", "do": "freeze"}, {"at": "socket", "do": "freeze", "ms": "1"})
+    with connect(tiny.url) as client:
+        connection_id = own_id(tiny)
+        client.send("hello")
+        with connect(tiny.url) as other:
+            assert control(tiny, "PUT", "/_faults", "{}")[0] == 200
+        with connect(tiny.url) as other:
+            other.send("meanwhile")
+            assert other.recv(timeout=WAIT) == "meanwhile"
+        assert seen_bodies(tiny, connection_id) == []
+        control(tiny, "DELETE", "/_faults")
+        assert client.recv(timeout=WAIT) == "hello"
+
+
 def test_a_socket_thaws_by_itself_after_its_time(tiny: Tiny) -> None:
     inject(tiny, {"at": "socket", "do": "freeze", "ms": "1500", "times": 1})
     begun = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from websockets.sync.client import connect
 
 from localaws.dynamodb import Store
+from localaws.faults import Faults, Plan
+from localaws.kills import Kills
 from tests.conftest import dynamodb_client, everything_in
 from tests.localaws import invoked, signed
 from tests.localaws.faulty import Json, control, faulty, hits, inject
@@ -211,3 +216,21 @@ def test_keys_of_the_users_own_cannot_be_told_apart_and_count_nothing(tmp_path: 
         plan = json.dumps({"rules": [{**KILL, "request": 0}]})
         with faulty(tmp_path, HANDLERS, plan=plan, env=env) as other:
             assert invoked.call(other, "puts", 0)["FunctionError"] == "Unhandled"
+
+
+def test_a_request_that_outlasts_its_invocation_kills_no_other() -> None:
+    faults = Faults(
+        Plan.parse(json.dumps({"rules": [{**KILL, "request": 1, "after": True, "match": ""}]})), workers=True
+    )
+    kills, killed = Kills(), []
+    request = make_mocked_request("POST", "/", headers={"Authorization": "AWS4-HMAC-SHA256 Credential=local1/x"})
+
+    async def act() -> web.Response:
+        kills.end("local1")
+        kills.begin("local1", [*faults.doom(None, "the next")], lambda: killed.append("the next"))
+        return web.Response()
+
+    kills.begin("local1", [*faults.doom(None, "the first")], lambda: killed.append("the first"))
+    asyncio.run(kills.carry_out(request, act))
+    assert killed == []
+    assert faults.hits(0) == (0, [])

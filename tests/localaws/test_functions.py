@@ -58,3 +58,21 @@ def test_whatever_a_call_raises_is_a_function_error_and_the_thread_goes_on(error
         return str(await asyncio.wait_for(threads.run(lambda: "still there"), 20))
 
     assert asyncio.run(run()) == "still there"
+
+
+def test_a_call_that_nobody_waits_for_any_more_when_its_turn_comes_is_not_begun() -> None:
+    release, begun = threading.Event(), []
+
+    async def run() -> None:
+        threads = Threads(1)
+        first = asyncio.create_task(threads.run(lambda: release.wait(20)))
+        second = asyncio.create_task(threads.run(lambda: begun.append("second")))
+        await asyncio.sleep(0)  # both are asked for
+        second.cancel()
+        release.set()
+        await first
+        await threads.run(lambda: begun.append("third"))
+        assert not threads.busy
+
+    asyncio.run(run())
+    assert begun == ["third"]

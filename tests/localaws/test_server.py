@@ -144,3 +144,10 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be(tmp_path: Path) -
             assert client.recv(timeout=20) == str((hard, hard))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_key_without_its_secret_is_said_in_a_line(tmp_path: Path) -> None:
+    env = {"AWS_ENDPOINT_URL_DYNAMODB": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "mine"}
+    said = failure(with_table(tmp_path), env)
+    assert "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY: set both, or neither." in said
+    assert "Traceback" not in said

@@ -103,7 +103,7 @@ def test_events_run_in_a_child_process_in_its_main_thread_as_on_lambda(tiny: Tin
     told = result(tiny, "who")
     assert told["pid"] in workers(tiny)
     assert told["thread"]
-    assert told["key"] in {"local-1", "local-2"}
+    assert told["key"] in {"local1", "local2"}
     name, request_id, left_ms = told["context"]
     assert (name, len(request_id)) == ("tiny-dev-who", 36)
     assert 50_000 < left_ms <= 60_000
