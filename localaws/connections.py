@@ -85,7 +85,6 @@ class Connection:
         """End the TCP connection without a close frame."""
         if self._transport is not None:
             self._transport.abort()
-        self.thaw()  # the reader is to see the end
 
     async def write(self) -> None:
         """Send what is queued, up to the close frame. Runs as a task of its own."""
@@ -100,7 +99,6 @@ class Connection:
     async def read(self) -> str | None:
         """The next text message; None at the end, and `closed` then says which end it was."""
         while True:
-            await self._flowing.wait()
             received = await self._socket.receive()
             if received.type is WSMsgType.BINARY:
                 self.close(CLOSE_UNSUPPORTED_DATA)

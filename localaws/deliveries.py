@@ -41,5 +41,4 @@ def _post_late(connection: Connection, text: bytes, copies: int) -> None:
     """Post what has been answered already: nobody can be told any more that the client is gone or too slow."""
     with contextlib.suppress(BufferFull):
         for _ in range(copies):
-            if connection.closed is None:
-                connection.post(text)
+            connection.post(text)

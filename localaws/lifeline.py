@@ -1,8 +1,8 @@
 """A process of ours ends with its parent, whatever ended that: kill -9 of `make run` leaves nothing behind.
 
 Knows processes and signals, and nothing of what the process does. Who stays alive is decided by one chain: the launcher
-(`__main__`) watches make or the shell, the worker watches the launcher or plain `chalice local`, and the store reads a
-pipe that its server holds open.
+(`__main__`) watches make or the shell, the server watches the launcher or plain `chalice local`, and the store and the
+processes that run functions (workers.py) read pipes that the server holds open.
 """
 
 from __future__ import annotations

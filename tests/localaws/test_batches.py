@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from localaws.batches import Batch
@@ -17,6 +17,7 @@ seeds = st.integers(0, 2**64 - 1)
 
 
 @given(writes, seeds)
+@settings(deadline=None)
 def test_each_write_is_carried_out_or_comes_back_and_at_least_one_does(items: dict[str, list[int]], seed: int) -> None:
     batch = Batch("BatchWriteItem", json.dumps({"RequestItems": items, "Other": 1}).encode(), seed)
     done = json.loads(batch.body)["RequestItems"] if batch.body else {}
@@ -30,6 +31,7 @@ def test_each_write_is_carried_out_or_comes_back_and_at_least_one_does(items: di
 
 
 @given(writes, seeds)
+@settings(deadline=None)
 def test_each_read_is_carried_out_or_comes_back_with_all_that_was_asked_of_its_table(
     items: dict[str, list[int]], seed: int
 ) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from localaws import faults
@@ -40,6 +40,7 @@ plans = st.builds(Plan, st.lists(rules(), max_size=5).map(tuple), st.none() | wh
 
 
 @given(plans)
+@settings(deadline=None)
 def test_a_plan_is_read_as_it_is_told(plan: Plan) -> None:
     assert Plan.parse(json.dumps(plan.as_json())) == plan
 
@@ -60,6 +61,7 @@ values = st.recursive(
 
 
 @given(values | values.map(lambda value: {"rules": [value]}))
+@settings(deadline=None)
 def test_whatever_else_is_given_is_named_in_one_short_line(value: Any) -> None:
     try:
         plan = Plan.parse(json.dumps(value))
@@ -71,6 +73,7 @@ def test_whatever_else_is_given_is_named_in_one_short_line(value: Any) -> None:
 
 
 @given(st.binary() | st.text())
+@settings(deadline=None)
 def test_what_is_no_json_object_is_no_plan(text: str | bytes) -> None:
     assume(text[:1] not in {"{", b"{"})
     with pytest.raises(PlanError):

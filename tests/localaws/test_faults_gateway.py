@@ -68,7 +68,7 @@ def found(hit: Json) -> tuple[Any, ...]:
 
 
 def test_a_frame_that_is_delayed_is_overtaken(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "frame", "do": "delay", "ms": "400", "match": "slow"})
+    after = inject(tiny, {"at": "frame", "do": "delay", "ms": "2000", "match": "slow"})
     with connect(tiny.url) as client:
         client.send("slow")
         client.send("quick")
@@ -110,7 +110,7 @@ def test_a_delivery_is_answered_and_arrives_as_its_fault_says(
 
 
 def test_a_delivery_that_is_delayed_is_answered_at_once_and_overtaken(tiny: Tiny) -> None:
-    inject(tiny, {"at": "delivery", "do": "delay", "ms": "300-400", "match": "slow"})
+    inject(tiny, {"at": "delivery", "do": "delay", "ms": "1500-2000", "match": "slow"})
     with connect(tiny.url) as client:
         assert post(tiny, own_id(tiny), "slow", "quick") == ["200", "200"]
         assert [client.recv(timeout=WAIT), client.recv(timeout=WAIT)] == ["quick", "slow"]
@@ -179,12 +179,17 @@ def test_a_frozen_socket_stays_open_fills_until_429_and_goes_on_when_it_is_thawe
 
 
 def test_a_socket_thaws_by_itself_after_its_time(tiny: Tiny) -> None:
-    inject(tiny, {"at": "socket", "do": "freeze", "ms": "300"})
+    inject(tiny, {"at": "socket", "do": "freeze", "ms": "1500", "times": 1})
     begun = time.monotonic()
     with connect(tiny.url) as client:
+        connection_id = own_id(tiny)
         client.send("hello")
+        with connect(tiny.url) as other:
+            other.send("meanwhile")
+            assert other.recv(timeout=WAIT) == "meanwhile"
+        seen = seen_bodies(tiny, connection_id)
+        assert seen == [] or time.monotonic() - begun > 1.5
         assert client.recv(timeout=WAIT) == "hello"
-    assert time.monotonic() - begun >= 0.3, "the echo cannot be there before the time is over"
 
 
 def test_a_frozen_socket_can_be_closed_all_the_same(tiny: Tiny) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,11 @@ def websocket_message(event):
 @app.on_ws_disconnect()
 def websocket_disconnect(event):
     record(event)
+
+@app.lambda_function(name="hold")
+def hold(event, context):
+    put(9)
+    wait_for("held")
 
 @app.lambda_function(name="puts")
 def puts(event, context):
@@ -136,6 +142,18 @@ def test_requests_are_counted_from_each_invocations_beginning(tiny: Tiny, behind
     after = inject(tiny, {**KILL, "request": 3})
     for _ in range(3):
         assert invoked.result(tiny, "puts", 2) == 2
+    assert hits(tiny, after) == []
+
+
+def test_requests_of_an_invocation_that_runs_beside_it_are_not_its_own(tiny: Tiny, behind: DynamoDBClient) -> None:
+    after = inject(tiny, {**KILL, "match": "hold", "request": 2})
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(invoked.result, tiny, "hold")
+        until(lambda: stored(behind) == [9] or None, "its first request", tiny.server.log)
+        assert invoked.call(tiny, "puts", 3, InvocationType="Event")["StatusCode"] == 202
+        until(lambda: stored(behind) == [0, 1, 2, 9] or None, "the other's requests", tiny.server.log)
+        tiny.touch("held")
+        assert held.result() is None
     assert hits(tiny, after) == []
 
 

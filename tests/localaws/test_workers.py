@@ -128,10 +128,10 @@ def test_each_runs_one_event_at_a_time_and_further_events_wait_their_turn(tiny: 
         running = [pool.submit(result, tiny, "who", "both") for _ in range(2)]
         both = until(lambda: began(tiny, "both", 2), "two events at the same time", tiny.server.log)
         assert len({note["pid"] for note in both}) == 2
-        assert call(tiny, "who", "third", InvocationType="Event")["StatusCode"] == 202
         status, code, message = refusal(tiny, FunctionName="tiny-dev-who", Payload=b"null")
         assert (status, code) == (429, "TooManyRequestsException")
         assert "Each worker runs a function already; LOCALAWS_WORKERS sets how many there are." in message
+        assert call(tiny, "who", "third", InvocationType="Event")["StatusCode"] == 202
         assert not began(tiny, "third", 1)
         tiny.touch("both")
         pids = {each.result()["pid"] for each in running}
@@ -191,7 +191,9 @@ def test_a_function_over_its_timeout_is_killed_and_its_worker_replaced(tiny: Tin
 
 
 def test_a_worker_that_ends_while_it_is_idle_is_replaced_and_nobody_notices(tiny: Tiny) -> None:
+    result(tiny, "who")
     family = [psutil.Process(pid) for pid in workers(tiny)]
+    assert family
     for worker in family:
         worker.kill()
     until(lambda: all(each.status() == psutil.STATUS_ZOMBIE for each in family) or None, "their end")
