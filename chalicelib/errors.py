@@ -337,11 +337,11 @@ class PostFailed(PostError):
 
 
 _SHOWN_TO_CLIENTS = {
-    "internal": "The server failed; its log says why. Try again later.",
+    "internal": "The server failed, and may have acted all the same; its log says why.",
     "misconfigured": "The server is not configured; its log says what is missing.",
     "unavailable": "The server could not reach a service that it needs; nothing was sent. Try again in a moment.",
     "partly_delivered": (
-        "The server could not finish sending; some members have the message, and a repeat would reach them twice."
+        "The server could not finish sending; some members may have the message, and a repeat would reach them twice."
     ),
 }
 

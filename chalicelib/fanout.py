@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeAlias
@@ -72,16 +73,30 @@ class Fanout:
         """Sends, and returns how this invocation's posts ended.
 
         Raises TooLarge, StoreError and, with `claim`, AlreadySent before anything is sent; PartlyDelivered if something
-        was.
+        was. What could not be sent at all is left to a repeat.
         """
+        claimed: list[str] = []
+        try:
+            return self._send(sending, budget, claimed if claim else None)
+        except StoreError:
+            for owner in claimed:
+                with suppress(StoreError):
+                    self.table.give_back(sending.id, sending.within.after, owner)
+            raise
+
+    def _send(self, sending: Sending, budget: Budget, claimed: list[str] | None) -> Result:
+        """Sends. Where it is to be claimed, the claim's name is added to `claimed`."""
         channel = sending.message.channel
         pages = self.table.members(channel, sending.within)
         first = next(pages)
         goes_on = sending.clients is not None
         clients = first.size if sending.clients is None else sending.clients
         encoded = Encoded(sending.message, clients)
-        if claim and not self.table.claim(sending.id, sending.within.after):
-            raise AlreadySent(sending.id)
+        if claimed is not None:
+            owner = self.table.claim(sending.id, sending.within.after)
+            if owner is None:
+                raise AlreadySent(sending.id)
+            claimed.append(owner)
         handed_on: list[KeyRange] = []
         if first.last is not None:
             sending = self._share(replace(sending, clients=clients), first.last, handed_on)

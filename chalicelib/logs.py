@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -47,5 +47,6 @@ class Threads(ThreadPoolExecutor):
 
 def _name_the_request(record: logging.LogRecord) -> bool:
     if name := _request.get():
-        record.msg, record.args = f"{record.getMessage()} request={name}", None
+        with suppress(Exception):  # a line that cannot be written is logging's to complain of, not the caller's to fail
+            record.msg, record.args = f"{record.getMessage()} request={name}", None
     return True

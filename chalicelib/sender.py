@@ -33,7 +33,9 @@ class Sender:
 
     @property
     def home(self) -> ChannelName:
-        """The connection's home channel; raises NoHomeChannel."""
+        """The connection's home channel; raises NoHomeChannel, and TokenExpired where TTL has ended its rights."""
+        if self.record is None and not self._settings.is_open:
+            raise TokenExpired
         if self.record is None or self.record.home is None:
             raise NoHomeChannel
         return self.record.home

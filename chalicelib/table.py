@@ -25,12 +25,14 @@ address is the way to the connections, for functions that API Gateway does not t
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from . import names
 from .clock import Clock
+from .errors import StoreError
 from .identity import Identity
 from .limits import CONNECTION_SECONDS
 from .model import TEXT, Address, ChannelName, Connection, ConnectionId, KeyRange, Member, Page, Position
@@ -41,14 +43,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 INDEX = "by_connection"
-
-LONGEST_PLAIN_NAME = 255
-"""A longer channel name (bytes of UTF-8) is stored by its hash: the name repeats in every membership, and in the
-index's sort key, which ends at limits.SORT_KEY_BYTES.
-"""
-
-STORED_NAME_CHARACTERS = 255
-"""How much of a hashed name is kept beside it, for people who look into the table."""
 
 EXPIRY_SECONDS = CONNECTION_SECONDS + 600
 """An item lives 10 minutes longer than any connection: $disconnect is best effort, and TTL deletes what it missed."""
@@ -157,7 +151,7 @@ class Table:
             channel = key["channel"]["S"]
             if channel.startswith(_RECORD_PREFIX):
                 continue
-            hashed = channel.startswith(_HASHED_PREFIX)
+            hashed = channel.startswith(names.HASHED_PREFIX)
             if keeps(None if hashed else ChannelName(channel)):
                 self._store.update(
                     Key=key,
@@ -173,7 +167,7 @@ class Table:
         """How many channels the connection is in, `besides` those, as far as the index shows it yet. One that it has
         left without being in it counts too, until TTL deletes the tombstone.
         """
-        not_counted = {*map(_channel_key, besides), f"{_RECORD_PREFIX}{connection_id}"}
+        not_counted = {*map(names.key_of, besides), f"{_RECORD_PREFIX}{connection_id}"}
         return sum(key["channel"]["S"] not in not_counted for key in self._keys_of(connection_id))
 
     def leave_home(self, connection_id: ConnectionId, home: ChannelName) -> None:
@@ -284,7 +278,7 @@ class Table:
 
         Members whose TTL has passed are left out, since deletion by TTL may lag by days. Of no members: one empty page.
         """
-        condition, values = "channel = :channel", {":channel": _s(_channel_key(channel))}
+        condition, values = "channel = :channel", {":channel": _s(names.key_of(channel))}
         if within.up_to is not None:
             condition, values[":up_to"] = f"{condition} AND #member <= :up_to", _s(within.up_to)
         size: int | None = None
@@ -311,23 +305,44 @@ class Table:
         """
         self._store.delete_all(_membership_key(channel, connection_id) for connection_id in connection_ids)
 
-    def claim(self, message_id: str, start: Position | None) -> bool:
-        """Whether it is for the caller to send that message to the members from `start` on: true for one of all runs
-        that ever ask, within a day.
+    def claim(self, message_id: str, start: Position | None) -> str | None:
+        """Takes it upon the caller to send that message to the members from `start` on, which one of all runs that
+        ever ask may, within a day. Returns the name that gives the claim back; None where another run has it.
         """
         owner = secrets.token_hex(8)
-        key = {"channel": _s(f"@claim#{message_id}"), "member": _s(f"@{start or ''}")}
-        if self._store.put(
-            Item=key | {"owner": _s(owner), "expires_at": _n(self._now_s() + CLAIM_SECONDS)},
-            ConditionExpression="attribute_not_exists(channel)",
-        ):
-            return True
-        # Its own claim, if the request was written, its answer lost, and the request repeated by the client.
-        item = self._store.get(key, "#owner", {"#owner": "owner"})
-        return item is not None and item["owner"]["S"] == owner
+        try:
+            if self._write_claim(
+                message_id, start, owner, "attribute_not_exists(channel) OR #owner = :expected", _NOBODY
+            ):
+                return owner
+            # Its own claim, if the request was written, its answer lost, and the request repeated by the client.
+            item = self._store.get(_claim_key(message_id, start), "#owner", {"#owner": "owner"})
+        except StoreError:
+            with suppress(StoreError):  # it may be written all the same
+                self.give_back(message_id, start, owner)
+            raise
+        return owner if item is not None and item["owner"]["S"] == owner else None
+
+    def give_back(self, message_id: str, start: Position | None, owner: str) -> None:
+        """Lets another run have what this one has claimed under that name, for it has sent nothing."""
+        self._write_claim(message_id, start, _NOBODY, "#owner = :expected", owner)
+
+    def _write_claim(self, message_id: str, start: Position | None, owner: str, condition: str, expected: str) -> bool:
+        return self._store.put(
+            Item=_claim_key(message_id, start) | {"owner": _s(owner), "expires_at": _n(self._now_s() + CLAIM_SECONDS)},
+            ConditionExpression=condition,
+            ExpressionAttributeNames={"#owner": "owner"},
+            ExpressionAttributeValues={":expected": _s(expected)},
+        )
 
     def _now_s(self) -> int:
         return self._clock.now_ms() // 1_000
+
+
+_NOBODY = "nobody"
+"""Whose a claim is that was given back. (Deleting it would need a right that the publish function has no other use
+for.)
+"""
 
 
 def _s(text: str) -> dict[str, str]:
@@ -360,11 +375,14 @@ def _rights(identity: Identity) -> dict[str, Any]:
 
 
 _RECORD_PREFIX = "@connection#"
-_HASHED_PREFIX = "@name#"
 
 
 def _record_key(connection_id: ConnectionId) -> dict[str, Any]:
     return {"channel": _s(f"{_RECORD_PREFIX}{connection_id}"), "member": _s("@")}
+
+
+def _claim_key(message_id: str, start: Position | None) -> dict[str, Any]:
+    return {"channel": _s(f"@claim#{message_id}"), "member": _s(f"@{start or ''}")}
 
 
 def _membership_key(channel: ChannelName, connection_id: ConnectionId) -> dict[str, Any]:
@@ -372,29 +390,8 @@ def _membership_key(channel: ChannelName, connection_id: ConnectionId) -> dict[s
 
 
 def _key(channel: ChannelName, position: Position) -> dict[str, Any]:
-    return {"channel": _s(_channel_key(channel)), "member": _s(position)}
-
-
-def _is_plain(channel: ChannelName) -> bool:
-    if not channel or channel.startswith("@"):
-        return False
-    try:
-        return len(channel.encode()) <= LONGEST_PLAIN_NAME
-    except UnicodeEncodeError:
-        return False
-
-
-def _channel_key(channel: ChannelName) -> str:
-    """A channel's partition key: its name, or a hash of names that are empty, long, like keys of ours or not UTF-8.
-
-    No two names share a key: a plain name never starts with '@'.
-    """
-    if _is_plain(channel):
-        return channel
-    return f"{_HASHED_PREFIX}{hashlib.sha256(channel.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return {"channel": _s(names.key_of(channel)), "member": _s(position)}
 
 
 def _name_beside(channel: ChannelName) -> dict[str, Any]:
-    if _is_plain(channel):
-        return {}
-    return {"name": _s(channel[:STORED_NAME_CHARACTERS].encode("utf-8", "backslashreplace").decode())}
+    return {} if names.is_plain(channel) else {"name": _s(names.shown(channel))}

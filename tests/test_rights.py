@@ -317,8 +317,7 @@ def test_a_connection_whose_record_is_gone_has_no_right(world: World, row: Row) 
     world.send(SENDER, row.text)
     assert world.items() == before
     assert heard(world) == [0, 0, 0]
-    code = "no_home_channel" if row.channel == HOME and row.dialect != "actions" else "token_expired"
-    assert error_code(world.received(SENDER)) == code
+    assert error_code(world.received(SENDER)) == "token_expired"
 
 
 @pytest.mark.parametrize("row", NEEDY, ids=label)

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from chalicelib.capability import Capability
 from chalicelib.identity import Identity
 from chalicelib.model import ChannelName, Connection, ConnectionId, KeyRange, Member, Position
+from chalicelib.names import STORED_NAME_CHARACTERS, key_of
 from chalicelib.ranges import estimated_size
 from chalicelib.table import (
     EXPIRY_SECONDS,
-    STORED_NAME_CHARACTERS,
     TOMBSTONE_SECONDS,
     Table,
-    _channel_key,
 )
 
 from .fakes import NOW
@@ -245,7 +244,7 @@ def test_any_string_names_a_channel_of_its_own(stored: Stored, name: str) -> Non
 
 @given(any_text, any_text)
 def test_two_names_never_share_a_key_and_every_key_is_legal(one: str, other: str) -> None:
-    keys = {_channel_key(ChannelName(name)) for name in (one, other)}
+    keys = {key_of(ChannelName(name)) for name in (one, other)}
     assert len(keys) == len({one, other})
     for key in keys:
         assert 0 < len(key.encode()) <= 255
@@ -253,7 +252,7 @@ def test_two_names_never_share_a_key_and_every_key_is_legal(one: str, other: str
 
 @given(st.text(alphabet="@name#0123456789abcdef", max_size=80))
 def test_a_name_that_looks_like_a_key_is_not_that_key(name: str) -> None:
-    assert _channel_key(ChannelName(name)) != name or not name.startswith("@")
+    assert key_of(ChannelName(name)) != name or not name.startswith("@")
 
 
 @pytest.mark.parametrize("bucket", ["00", "7f", "ff"])

@@ -7,11 +7,12 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import store as requests
+from chalicelib.errors import StoreError
 from chalicelib.model import Address, ChannelName, ConnectionId, KeyRange, Position
 from chalicelib.ranges import cut, estimated_size, position_of
 from chalicelib.table import CLAIM_SECONDS, PAGE_MEMBERS, Table
@@ -158,6 +159,43 @@ def test_a_claim_whose_answer_was_lost_is_still_its_claimers(stored: Stored) -> 
     table = Table(Repeats(stored.client), stored.name, stored.clock)  # type: ignore[arg-type]
     assert table.claim("m1", None)
     assert not stored.table.claim("m1", None)
+
+
+def test_a_claim_that_is_given_back_is_there_for_one_other(stored: Stored) -> None:
+    owner = stored.table.claim("m1", None)
+    assert owner
+    stored.table.give_back("m1", None, "somebody else")
+    assert not stored.table.claim("m1", None)
+    stored.table.give_back("m1", None, owner)
+    assert stored.table.claim("m1", None)
+    assert not stored.table.claim("m1", None)
+    stored.table.give_back("m1", None, owner)
+    assert not stored.table.claim("m1", None)
+
+
+class LosesAnswers:
+    """A client whose puts reach the store, and whose answers are lost, so many times."""
+
+    def __init__(self, client: DynamoDBClient, losses: int) -> None:
+        self._client = client
+        self._losses = losses
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def put_item(self, **request: Any) -> Any:
+        answer = self._client.put_item(**request)
+        self._losses -= 1
+        if self._losses >= 0:
+            raise ReadTimeoutError(endpoint_url="")
+        return answer
+
+
+def test_a_claim_that_was_written_and_never_answered_is_given_back(stored: Stored) -> None:
+    table = Table(LosesAnswers(stored.client, losses=1), stored.name, stored.clock)  # type: ignore[arg-type]
+    with pytest.raises(StoreError):
+        table.claim("m1", None)
+    assert stored.table.claim("m1", None)
 
 
 def test_the_address_is_what_the_last_connect_left(stored: Stored) -> None:

@@ -180,7 +180,8 @@ class Model:
         if meaning.command == "Run" and self._ended(peer, sent.now):
             return Outcome(frozenset(meaning.faults | {"token_expired"}))
         home = peer.home if peer.recorded else None
-        homeless = {"no_home_channel"} if meaning.at_home and home is None else set()
+        code = "no_home_channel" if peer.recorded or self.open else "token_expired"
+        homeless = {code} if meaning.at_home and home is None else set()
         if meaning.faults or homeless:
             return Outcome(frozenset(meaning.faults | homeless))
         channels = (home,) if meaning.at_home and home is not None else meaning.channels
