@@ -1,4 +1,4 @@
-"""What fails in the middle of an operation: each request to the store, in each way, once and from there on, one at a time.
+"""Failures in the middle of operations: each request to the store, in each way, once and from there on.
 
     operations   all that a client, a backend or API Gateway may ask for
     store        the table, in memory, whose n-th request fails
