@@ -154,7 +154,7 @@ def websocket_message(event):
 """
     stages = {"dev": {"lambda_functions": {"websocket_message": {"lambda_timeout": 7, "lambda_memory_size": 512}}}}
     for config, said in (
-        ({}, "tiny-dev-websocket_message 29 128"),
+        ({}, "tiny-dev-websocket_message 60 128"),
         ({"stages": stages}, "tiny-dev-websocket_message 7 512"),
     ):
         with served(tmp_path_factory.mktemp("tiny"), handlers, config=config) as tiny, connect(tiny.url) as client:
