@@ -9,9 +9,18 @@ from typing import Any, NamedTuple
 
 import psutil  # type: ignore[import-untyped]
 
+from chalicelib.store import SOCKETS
 from tests.server import Server, descendants
 
-from .ledger import Ledger
+from .crowd import ENTERING_AT_ONCE, UNDER_WAY_AT_MOST
+
+POSTS_AT_REST = 16
+"""Ends of connections that posts, and invocations, may have for each worker once their pools have rested: of one post
+or a few.
+"""
+
+STORE_ENDS = 4
+"""Of a request to the store: two to the proxy that puts faults in, and two from there."""
 
 WORKER_DESCRIPTORS = 16
 """What a worker has besides connections, and the server for it, at most."""
@@ -34,9 +43,13 @@ class Footprint(NamedTuple):
     """How many there are."""
     outside: int
     """TCP connections with others: clients, most of all."""
-    pooled: int
-    """TCP connections of the server with itself and with its store, both ends: posts and requests in keep-alive
-    pools, which stay open until they are needed again.
+    posts: int
+    """TCP connections of the server with itself, both ends: in pools of posts, which keep them until the pool is next
+    used, and then only those that have not rested for too long.
+    """
+    store: int
+    """TCP connections on the way to the store, all ends: in pools of requests, which keep as many as there were ever
+    needed at once.
     """
     rest: int
     """All other descriptors: files, pipes, listening sockets, event loops."""
@@ -72,16 +85,34 @@ def footprint(server: Server) -> Footprint:
     # One end may be closed while the other still is in its pool: that one is known by the port that it went to.
     # The store's are all the server's, and some of them stay half closed for an hour: hypercorn keeps an idle
     # connection for its keep-alive time even if the other side has closed it.
-    pooled = sum(socket.raddr in ours or (socket.raddr and socket.raddr.port in listening) for socket in connected)
+    pooled = [
+        socket for socket in connected if socket.raddr and (socket.raddr in ours or socket.raddr.port in listening)
+    ]
     rest = descriptors - len(connected) - len(of_store)
-    return Footprint(memory(server), workers, len(connected) - pooled, pooled + len(of_store), rest)
+    posts = sum(server.port in {socket.laddr.port, socket.raddr.port} for socket in pooled)
+    return Footprint(
+        memory(server), workers, len(connected) - len(pooled), posts, len(pooled) - posts + len(of_store), rest
+    )
 
 
-def rest_allowed(before: Footprint, after: Footprint, ledger: Ledger) -> int:
-    """How many descriptors besides connections there may be afterwards. Each has a name: those from before, those of
-    workers that have come, and connections to the store that were reset while they rested in a pool.
+def posts_allowed(after: Footprint) -> int:
+    """How many connections posts may have once their pools have rested."""
+    return POSTS_AT_REST * max(1, after.workers)
+
+
+def store_allowed(clients: int, after: Footprint) -> int:
+    """How many connections to the store there may be: of the requests that there may be at once, when all clients go
+    together, or all that may act do. A function makes one at a time and reads one ahead.
     """
-    return before.rest + WORKER_DESCRIPTORS * max(0, after.workers - before.workers) + ledger.resets
+    at_once = clients + UNDER_WAY_AT_MOST + ENTERING_AT_ONCE
+    return STORE_ENDS * min(at_once, SOCKETS * max(1, after.workers))
+
+
+def rest_allowed(before: Footprint, after: Footprint) -> int:
+    """How many descriptors besides connections there may be afterwards: those from before, and those of workers that
+    have come.
+    """
+    return before.rest + WORKER_DESCRIPTORS * max(0, after.workers - before.workers)
 
 
 def _role(process: psutil.Process, server: Server) -> str:
