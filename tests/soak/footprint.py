@@ -48,11 +48,11 @@ class Footprint(NamedTuple):
     used, and then only those that have not rested for too long.
     """
     store: int
-    """TCP connections on the way to the store, all ends: in pools of requests, which keep as many as there were ever
-    needed at once.
+    """TCP connections on the way to the store, all ends, in pools of requests, which keep as many as there were ever
+    needed at once; and all other descriptors of the store.
     """
     rest: int
-    """All other descriptors: files, pipes, listening sockets, event loops."""
+    """All other descriptors of the server and its workers: files, pipes, listening sockets, event loops."""
 
 
 def memory(server: Server) -> Memory:
@@ -69,29 +69,34 @@ def memory(server: Server) -> Memory:
 def footprint(server: Server) -> Footprint:
     """All of it. Sockets that open or close meanwhile may count as outside."""
     connected: list[Any] = []
-    of_store: list[Any] = []
-    listening, descriptors, workers = set(), 0, 0
+    listening, descriptors, of_store, workers = set(), 0, 0, 0
     for process in descendants(server.process.pid):
         try:
-            sockets, role = process.net_connections("tcp"), _role(process, server)
-            descriptors += process.num_fds()
+            sockets, role, has = process.net_connections("tcp"), _role(process, server), process.num_fds()
         except psutil.NoSuchProcess:
             continue
         workers += role == "worker"
         listening |= {socket.laddr.port for socket in sockets if socket.status == psutil.CONN_LISTEN}
-        connections = [socket for socket in sockets if socket.status != psutil.CONN_LISTEN]
-        (of_store if role == "store" else connected).extend(connections)
+        # All that the store has is the server's. Some stays half closed for an hour: hypercorn keeps an idle connection
+        # for its keep-alive time even if the other side has closed it. What was reset is no TCP connection any more.
+        if role == "store":
+            of_store += has
+        else:
+            descriptors += has
+            connected += [socket for socket in sockets if socket.status != psutil.CONN_LISTEN]
     ours = {socket.laddr for socket in connected}
     # One end may be closed while the other still is in its pool: that one is known by the port that it went to.
-    # The store's are all the server's, and some of them stay half closed for an hour: hypercorn keeps an idle
-    # connection for its keep-alive time even if the other side has closed it.
     pooled = [
         socket for socket in connected if socket.raddr and (socket.raddr in ours or socket.raddr.port in listening)
     ]
-    rest = descriptors - len(connected) - len(of_store)
     posts = sum(server.port in {socket.laddr.port, socket.raddr.port} for socket in pooled)
     return Footprint(
-        memory(server), workers, len(connected) - len(pooled), posts, len(pooled) - posts + len(of_store), rest
+        memory(server),
+        workers,
+        outside=len(connected) - len(pooled),
+        posts=posts,
+        store=len(pooled) - posts + of_store,
+        rest=descriptors - len(connected),
     )
 
 
