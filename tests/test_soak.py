@@ -18,7 +18,7 @@ KILLED = Plan(6, 10, Size(40, 100, 15), prunes=False, storms=(), rules=[*faults.
 
 def soaked(plan: Plan, workers: int = 0) -> Outcome:
     """What a soak comes to, in which no rule was broken."""
-    with running_server(env={"LOCALAWS_FAULTS": "{}", "LOCALAWS_WORKERS": str(workers)}) as server:
+    with running_server(env=faults.environment(workers)) as server:
         outcome = asyncio.run(Soak(server, plan, lambda _progress: None).run())
         failures = broken(outcome)
     print(*table(outcome), sep="\n")

@@ -11,7 +11,7 @@ import pytest
 
 from .soak.accounts import Verdict
 from .soak.crowd import Size
-from .soak.footprint import WORKER_DESCRIPTORS, Footprint, Memory
+from .soak.footprint import POSTS_AT_REST, WORKER_DESCRIPTORS, Footprint, Memory
 from .soak.history import Connection, History, Message
 from .soak.ledger import Hit, Ledger
 from .soak.leftovers import (
@@ -26,7 +26,7 @@ from .soak.leftovers import (
     Leftovers,
     explain,
 )
-from .soak.report import POOLED_MOST, broken, table
+from .soak.report import broken, table
 from .soak.run import Outcome, Plan
 from .soak.serverlog import incomplete_disconnects, parts_given_up, unforeseen
 
@@ -117,7 +117,10 @@ def test_parts_that_were_given_up_are_counted() -> None:
 
 # What the report makes of it.
 
-BEFORE = Footprint(Memory(100_000_000, 0, 50_000_000), workers=0, outside=0, pooled=100, rest=20)
+BEFORE = Footprint(Memory(100_000_000, 0, 50_000_000), workers=0, outside=0, posts=16, store=100, rest=20)
+TO_STORE = 200
+"""Four ends for each of ten clients and forty acts."""
+
 OUTCOME = Outcome(
     Plan(seed=1, seconds=10, size=Size(10, 10, 10), prunes=False),
     History(),
@@ -144,7 +147,9 @@ def test_a_soak_that_ends_as_it_began_breaks_no_rule() -> None:
     [
         ({"late": BEFORE._replace(memory=Memory(136_000_000, 0, 0))}, "memory of the server grew from 100 to 136 MB"),
         ({"late": BEFORE._replace(memory=Memory(0, 0, 78_000_000))}, "memory of the store grew from 50 to 78 MB"),
-        ({"late": BEFORE._replace(pooled=POOLED_MOST + 1)}, "pooled connections are 2,049, and may be 2,048"),
+        ({"after": BEFORE._replace(posts=POSTS_AT_REST + 1)}, "connections of posts are 17, and may be 16"),
+        ({"after": BEFORE._replace(workers=2, posts=33)}, "connections of posts are 33, and may be 32"),
+        ({"after": BEFORE._replace(store=TO_STORE + 1)}, "connections to the store are 201, and may be 200"),
         ({"after": BEFORE._replace(outside=1)}, "1 connections with others are open, and nobody is there"),
         ({"after": BEFORE._replace(rest=21)}, "descriptors besides connections grew from 20 to 21"),
         ({"after": BEFORE._replace(workers=1, rest=21 + WORKER_DESCRIPTORS)}, "grew from 20 to 37"),
@@ -159,7 +164,6 @@ def test_each_rule_that_is_broken_is_told(change: dict[str, Any], told: str) -> 
 
 
 def test_growth_within_its_bounds_is_borne() -> None:
-    late = BEFORE._replace(memory=Memory(134_000_000, 0, 77_000_000), pooled=POOLED_MOST)
-    after = BEFORE._replace(workers=2, rest=20 + 2 * WORKER_DESCRIPTORS + 1)
-    reset = Ledger([Hit("store", "down", None, "Query")])
-    assert broken(replace(OUTCOME, late=late, after=after, ledger=reset)) == []
+    late = BEFORE._replace(memory=Memory(134_000_000, 0, 77_000_000), posts=2_000)  # at rest they count
+    after = BEFORE._replace(workers=2, posts=2 * POSTS_AT_REST, store=TO_STORE, rest=20 + 2 * WORKER_DESCRIPTORS)
+    assert broken(replace(OUTCOME, late=late, after=after)) == []

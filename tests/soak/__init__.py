@@ -12,6 +12,7 @@
     backend     a backend that publishes by invoking a function
     footprint   memory and descriptors of the server's processes
     run         the phases of a soak, one after the other
+    story       a small history made by hand, for the tests of the account
     report      what is told at the end, and which rules were broken
 
 `make soak` runs it; tests/test_soak.py is its short form.

@@ -63,7 +63,7 @@ def main() -> int:
     rules = [*faults.CALM, *(faults.KILLS if workers else [])]
     plan = Plan(seed, seconds, Size(clients, DELIVERIES_PER_SECOND, LIFE_S), prunes=True, rules=rules)
     line = Line()
-    with running_server(env={"LOCALAWS_FAULTS": "{}", "LOCALAWS_WORKERS": str(workers)}) as server:
+    with running_server(env=faults.environment(workers)) as server:
         try:
             outcome = asyncio.run(Soak(server, plan, line).run())
         finally:

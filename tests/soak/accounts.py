@@ -11,6 +11,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from math import inf
 
+from chalicelib.transport import ANSWER_SECONDS
+
 from .history import Connection, History, Message, Stay
 from .ledger import Ledger
 
@@ -84,6 +86,10 @@ class _Account:
         self._ledger = ledger
         self._parts_given_up = parts_given_up
         self._given_up_in_part: set[int] = set()
+        self._killed: defaultdict[Connection | None, set[int]] = defaultdict(set)
+        """Messages that a kill of an invocation of that sender's stands for."""
+        self._given_up: Counter[int] = Counter()
+        """Losses of each message that its ack stands for."""
         self._verdict = Verdict(messages=len(history.messages), deliveries=history.deliveries)
 
     def verdict(self, expected_codes: frozenset[str]) -> Verdict:
@@ -101,9 +107,17 @@ class _Account:
             self._judge_notices(connection)
         for oddity in self._history.oddities:
             self._verdict.breaks(ODD, oddity)
-        for code in self._history.codes.keys() - expected_codes - UPSTREAM:
-            self._verdict.breaks(CODE, f"{code}, {self._history.codes[code]} times")
+        self._judge_codes(expected_codes)
         return self._verdict
+
+    def _judge_codes(self, expected_codes: frozenset[str]) -> None:
+        """What fails is tried again, so each error that is told has had at least one fault of its own."""
+        store = self._ledger.store_failures
+        faults = {UNAVAILABLE: store, PARTLY: store + self._ledger.post_failures}
+        for code in self._history.codes.keys() - expected_codes:
+            told, may_be = self._history.codes[code], faults.get(code, 0)
+            if told > may_be:
+                self._verdict.breaks(CODE, f"{code}, {told} times, and {may_be} faults that may bring it about")
 
     def _judge_losses(self, message: Message, stays: list[tuple[Connection, Stay]], reached: int) -> None:
         at_the_latest = self._history.at_the_latest
@@ -121,7 +135,9 @@ class _Account:
             cause = (
                 self._cause(message, connection)
                 or self._cause_of_all(message, reached)
+                or _first(("invocation killed", self._was_killed(message)))
                 or self._cause_of_a_part(message)
+                or _first(("post given up, sender told", self._was_given_up(message)))
             )
             self._verdict.lost[cause or UNEXPLAINED] += 1
             if cause is None:
@@ -135,7 +151,6 @@ class _Account:
             ("post answered 500", faults["fail"]),
             ("post answered 429 again and again", faults["throttle"] > 1),  # after the first it is tried again
             ("socket frozen or cut", self._ledger.sockets.get(connection.id or "")),
-            ("invocation killed", self._killed(message)),
             ("broadcast ended early, sender told", _was_told(message, PARTLY)),
         )
 
@@ -166,8 +181,28 @@ class _Account:
         self._given_up_in_part = told_of
         return "handed on, and given up there"
 
-    def _killed(self, message: Message) -> bool:
-        return not message.acked and bool(self._ledger.kills[message.sender.id if message.sender else None])
+    def _was_killed(self, message: Message) -> bool:
+        """Whether a kill may have ended its invocation. Each kill stands for one message of that sender, so ask this
+        only where nothing else explains what became of it.
+        """
+        if message.acked:
+            return False
+        stood_for = self._killed[message.sender] | {message.number}
+        if len(stood_for) > self._ledger.kills[message.sender.id if message.sender else None]:
+            return False
+        self._killed[message.sender] = stood_for
+        return True
+
+    def _was_given_up(self, message: Message) -> bool:
+        """Whether a post of it may have hung until its time was up, as it does on a machine that has too much to do:
+        its ack counts those, and came no sooner. What a fault did to a post is among them.
+        """
+        if not message.acked or message.answered_at - message.sent_at < ANSWER_SECONDS:
+            return False
+        if self._given_up[message.number] + self._ledger.failed_posts[message.number] >= message.given_up:
+            return False
+        self._given_up[message.number] += 1
+        return True
 
     def _gone(self, message: Message, sender: Connection) -> bool:
         """Whether the sender's end, or its socket's fault, may have kept the frame or its answer."""
@@ -180,14 +215,15 @@ class _Account:
     def _judge_answer(self, message: Message, reached: int) -> None:
         if message.code == UNAVAILABLE and reached:
             self._verdict.breaks(SENT_ALL_THE_SAME, f"{_told(message)} came to {reached}")
-        if not message.wants_answer or message.answered_at < inf or self._killed(message):
+        if not message.wants_answer or message.answered_at < inf:
             return
         sender = message.sender
-        if sender is None or not (
+        lost = sender is not None and (
             self._ledger.frame_failed(sender.id, message.number)
             or self._gone(message, sender)
             or self._answer_lost(message, sender)
-        ):
+        )
+        if not lost and not self._was_killed(message):
             self._verdict.breaks(UNANSWERED, _told(message))
 
     def _judge_receipts(self, connection: Connection) -> None:

@@ -54,6 +54,18 @@ STORM: list[dict[str, Any]] = [{"at": "store", "do": "fail", "share": 0.9}]
 """Beside these, for some seconds: so often that the SDK's own retries do not hide it."""
 
 
+def environment(workers: int) -> dict[str, str]:
+    """What a server is started with for a soak, its functions in so many processes: faults, and no quotas. A storm of
+    clients is refused by these as it should be, and that is not what a soak is to find.
+    """
+    return {
+        "LOCALAWS_FAULTS": "{}",
+        "LOCALAWS_WORKERS": str(workers),
+        "LOCALAWS_CONNECT_RATE": "0",
+        "LOCALAWS_REQUEST_RATE": "0",
+    }
+
+
 class Control:
     """The faults of the server at that address. Every method raises OSError if it does not answer."""
 

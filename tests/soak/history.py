@@ -103,7 +103,7 @@ class Message:
     answered_at: float = inf
     code: str | None = None
     given_up: int = 0
-    """How many posts the server says it gave up."""
+    """How many posts the server says failed: what it gave up for other causes than a 429 or a 410."""
     handed_on: int = 0
     """How many parts of it were left to other invocations, which come after its answer."""
 
@@ -165,7 +165,7 @@ class History:
         if message.answered_at == inf:
             message.answered_at, message.code = at, code
             told = counts or {}
-            message.given_up = sum(told.get(name, 0) for name in ("failed", "not_open", "throttled"))
+            message.given_up = told.get("failed", 0)
             message.handed_on = told.get("handed_on", 0)
 
     def received(self, connection: Connection, text: str) -> None:

@@ -24,6 +24,15 @@ class Hit(NamedTuple):
 _ANSWERS = ('{"type":"ack"', '{"type":"error"')
 
 
+_POST_FAILURES = (
+    ("delivery", "throttle"),
+    ("delivery", "fail"),
+    ("delivery", "forget"),
+    ("socket", "freeze"),
+    ("socket", "cut"),
+)
+
+
 class Ledger:
     """All faults so far."""
 
@@ -37,6 +46,8 @@ class Ledger:
         """Frames of each connection whose function never ran."""
         self.kills: Counter[str | None] = Counter()
         """Invocations for a frame that were killed, by connection; by None those for a backend."""
+        self.failed_posts: Counter[int] = Counter()
+        """Posts of each message that were answered with an error of the gateway's, or not at all."""
         self.kills_at_an_end: set[str] = set()
         """Connections whose $connect or $disconnect was killed."""
         self._deliveries: defaultdict[tuple[str, int], Counter[str]] = defaultdict(Counter)
@@ -45,11 +56,14 @@ class Ledger:
         self.add(hits)
 
     @property
-    def resets(self) -> int:
-        """How many connections were reset at the least: to the store, and of workers that were killed. One that rests
-        in a pool keeps its descriptor until it is needed again, and is no TCP connection any more.
-        """
-        return self.counts["store", "down"] + self.counts["invocation", "kill"]
+    def store_failures(self) -> int:
+        """How many requests to the store failed, or were left undone in part."""
+        return sum(times for (at, do), times in self.counts.items() if at == "store" and do != "delay")
+
+    @property
+    def post_failures(self) -> int:
+        """How many posts failed, and sockets on which they may hang."""
+        return sum(self.counts[what] for what in _POST_FAILURES)
 
     def add(self, hits: Iterable[Hit]) -> None:
         """Takes further hits."""
@@ -72,6 +86,7 @@ class Ledger:
             self._answers[connection, number][hit.do] += 1
         elif hit.at == "delivery" and number is not None:
             self._deliveries[connection, number][hit.do] += 1
+            self.failed_posts[number] += hit.do in {"fail", "forget"}
         elif hit.at == "frame" and hit.do == "fail":
             self.failed_frames[connection] += 1
             if number is not None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TypeVar
 
-from .footprint import Memory, rest_allowed
+from .footprint import Memory, posts_allowed, rest_allowed, store_allowed
 from .run import Outcome
 
 K = TypeVar("K")
@@ -16,12 +16,6 @@ MEGABYTE = 1_000_000
 GROWTH_SHARE, GROWTH_BYTES = 0.15, 20 * MEGABYTE
 """From a third into the busy time to its end, with as many clients and as much to do, memory may grow by both together:
 an interpreter's heap comes to rest slowly, and not at the same size each time.
-"""
-
-POOLED_MOST = 2 * 512 + 4 * 256
-"""Pooled connections, both ends of each: those of 512 threads that post (a window of 128 and three times as many where
-posts hang: chalicelib/broadcast.py) to the gateway; those of the SDK's 256 sockets (chalicelib/store.py) to the proxy
-that puts faults in, and from there to the store. Each worker has its own.
 """
 
 
@@ -36,13 +30,16 @@ def broken(outcome: Outcome) -> list[str]:
         found.append("\n".join([f"rows that nothing explains: {len(left.unexplained)}", *_some(left.unexplained)]))
     for process, early, late in zip(Memory._fields, outcome.early.memory, outcome.late.memory, strict=True):
         found += _growth(process, early, late)
-    most = POOLED_MOST * max(1, outcome.late.workers)
-    if outcome.late.pooled > most:
-        found.append(f"pooled connections are {outcome.late.pooled:,}, and may be {most:,}")
-    if outcome.after.outside:
-        found.append(f"{outcome.after.outside} connections with others are open, and nobody is there")
-    if outcome.after.rest > rest_allowed(outcome.before, outcome.after, outcome.ledger):
-        found.append(f"descriptors besides connections grew from {outcome.before.rest} to {outcome.after.rest}")
+    after = outcome.after
+    if after.outside:
+        found.append(f"{after.outside} connections with others are open, and nobody is there")
+    if after.posts > posts_allowed(after):
+        found.append(f"connections of posts are {after.posts}, and may be {posts_allowed(after)} once all is at rest")
+    to_store = store_allowed(outcome.plan.size.clients, after)
+    if after.store > to_store:
+        found.append(f"connections to the store are {after.store}, and may be {to_store}")
+    if after.rest > rest_allowed(outcome.before, after):
+        found.append(f"descriptors besides connections grew from {outcome.before.rest} to {after.rest}")
     if outcome.tracebacks:
         found.append(
             "\n".join([f"tracebacks in the server's log: {len(outcome.tracebacks)}", *_some(outcome.tracebacks)])
@@ -94,7 +91,8 @@ def table(outcome: Outcome) -> Iterator[str]:
         yield _footprints(f"{process}, MB", [f"{each.memory[place] / MEGABYTE:,.0f}" for each in moments])
     yield _footprints("workers", [f"{each.workers:,}" for each in moments])
     yield _footprints("clients' connections", [f"{each.outside:,}" for each in moments])
-    yield _footprints("pooled connections", [f"{each.pooled:,}" for each in moments])
+    yield _footprints("connections of posts", [f"{each.posts:,}" for each in moments])
+    yield _footprints("  to the store", [f"{each.store:,}" for each in moments])
     yield _footprints("other descriptors", [f"{each.rest:,}" for each in moments])
 
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from statistics import median
 
 from chalicelib.broadcast import YOUNG_MS
+from chalicelib.endpoint import IDLE_SECONDS as POST_IDLE_S
 from tests.conftest import dynamodb_client, everything_in
 from tests.server import Server
 
 from . import faults
 from .accounts import Verdict, judge
 from .backend import KILLED, Backend
-from .client import ODD_FRAMES
+from .client import ODD_FRAMES, enter
 from .crowd import Crowd, Size
-from .footprint import Footprint, Memory, footprint, memory, rest_allowed
+from .footprint import Footprint, Memory, footprint, memory, posts_allowed, rest_allowed
 from .history import JSON, History, Message, mark
 from .ledger import Ledger
 from .leftovers import Leftovers, explain
@@ -38,6 +39,9 @@ STORM_S = 5.0
 
 QUIET_S, QUIET_AT_MOST_S = 6.0, 120.0
 """So long nothing may come before it is over: longer than the longest delay and the retries of a post."""
+
+RESTS = 3
+"""How often pools may rest and be used again: on a busy machine not every join need have got a worker of its own."""
 
 SETTLED_AT_MOST_S = 180.0
 """How long the server may take to see that all have gone."""
@@ -126,7 +130,7 @@ class Soak:
             left = await self._leftovers()
             if self.plan.prunes and left.channels:
                 left = await self._prune(backend, left)
-        after = await self._come_to_rest(before)
+        after = await self._let_pools_rest(before)
         expected = {*ODD_FRAMES.values(), *([KILLED] if self.ledger.kills else [])}
         return Outcome(
             self.plan,
@@ -239,12 +243,36 @@ class Soak:
                 return left
             await asyncio.sleep(LOOK_S)
 
+    async def _let_pools_rest(self, before: Footprint) -> Footprint:
+        """What the server has once its pools of posts have closed what has rested for too long. They do so when they
+        are used again, and each worker has its own: one client joins for each, at the same time.
+        """
+        at_once = max(1, (await asyncio.to_thread(footprint, self.server)).workers)
+        slow = {"at": "store", "do": "delay", "ms": "500"}
+        for _ in range(RESTS):
+            self._say("letting pools rest")
+            await asyncio.sleep(POST_IDLE_S + 1)  # how long a connection has rested is seen by the clock
+            await self._control.put([slow], self.plan.seed)
+            await asyncio.gather(*(self._visit() for _ in range(at_once)))
+            await self._control.clear()
+            after = await self._come_to_rest(before)
+            if after.posts <= posts_allowed(after):
+                break
+        return after
+
+    async def _visit(self) -> None:
+        hush: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        client = await enter(self.server.url, "", self.history, hush)
+        if client is not None:
+            await client.join("anteroom")
+            await client.close()
+
     async def _come_to_rest(self, before: Footprint | None) -> Footprint:
         """What the server has once nobody is there: its last state, if it does not come back to where it was."""
         deadline = time.monotonic() + SETTLED_AT_MOST_S
         while True:
             now = await asyncio.to_thread(footprint, self.server)
-            at_rest = now.outside == 0 and (before is None or now.rest <= rest_allowed(before, now, self.ledger))
+            at_rest = now.outside == 0 and (before is None or now.rest <= rest_allowed(before, now))
             if at_rest or time.monotonic() > deadline:
                 return now
             await asyncio.sleep(LOOK_S)
