@@ -7,11 +7,12 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from chalicelib import broadcast, fanout, rendezvous, store, table, transport
-from chalicelib.broadcast import Broadcast, Delivery
-from chalicelib.errors import NotWritten, PostFailed, StoreError
-from chalicelib.model import ConnectionId, KeyRange
+from chalicelib import broadcast, errors, fanout, rendezvous, service, store, table, transport
+from chalicelib.broadcast import Broadcast, Delivery, Result
+from chalicelib.errors import NoHomeChannel, NotWritten, PartlyDelivered, PostFailed, StoreError
+from chalicelib.model import ChannelName, ConnectionId, KeyRange
 from chalicelib.ranges import cut
+from chalicelib.sender import Sender
 from chalicelib.service import Service
 from chalicelib.store import Store
 from chalicelib.table import Table
@@ -41,6 +42,21 @@ def skip_announces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def announce_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "announce_at", lambda *_arguments: 0)
+
+
+def count_the_delay_of_an_announce_from_the_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    announce_at = rendezvous.announce_at
+    monkeypatch.setattr(
+        rendezvous, "announce_at", lambda sender, receiver, _now: announce_at(sender, receiver, receiver.joined_at)
+    )
+
+
+def delay_announces_by_half_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "ANNOUNCE_DELAY_MS", 1_500)
+
+
+def delay_announces_by_a_third_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "ANNOUNCE_DELAY_MS", 900)
 
 
 def announce_without_waiting_for_the_subscribe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +233,27 @@ def tell_no_client_of_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def say_that_nothing_was_sent_where_some_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PartlyDelivered, "code", "unavailable")
+
+
+def say_that_some_was_sent_where_nothing_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Result, "may_have_reached_some", True)
+
+
+def tell_of_a_failure_without_the_request_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "to_frame", lambda error, frame_id, *_request_id: errors.to_frame(error, frame_id))
+
+
+def say_that_it_has_no_home_where_its_token_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def home(self: Sender) -> ChannelName:
+        if self.record is None or self.record.home is None:
+            raise NoHomeChannel
+        return self.record.home
+
+    monkeypatch.setattr(Sender, "home", property(home))
+
+
 def tell_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     reply_text = Service.reply_text
 
@@ -315,6 +352,9 @@ BUGS: tuple[Bug, ...] = (
     repeat_what_may_have_been_delivered,
     skip_announces,
     announce_at_once,
+    count_the_delay_of_an_announce_from_the_join,
+    delay_announces_by_half_as_much,
+    delay_announces_by_a_third_as_much,
     announce_without_waiting_for_the_subscribe,
     leave_whatever_is_there,
     leave_in_a_tie,
@@ -344,6 +384,10 @@ BUGS: tuple[Bug, ...] = (
     send_to_the_sender_too,
     keep_the_record,
     tell_no_client_of_a_failure,
+    say_that_nothing_was_sent_where_some_was,
+    say_that_some_was_sent_where_nothing_was,
+    tell_of_a_failure_without_the_request_id,
+    say_that_it_has_no_home_where_its_token_has_ended,
     tell_twice,
     remember_an_address_before_it_is_written,
     stamp_words_when_they_are_handled,

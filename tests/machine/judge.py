@@ -10,9 +10,9 @@ from typing import Any
 from chalicelib.ranges import position_of
 
 from . import lambdas, store
-from .gateway import Client
+from .gateway import THROTTLED, Client
 from .model import MUST, NEVER, Failure, Publish
-from .stage import CHANNELS, Stage
+from .stage import CHANNELS, REQUEST_ID, Stage
 from .world import KILLED, RAISED, RETURNED, Invocation
 
 A_DAY_MS = 87_000_000
@@ -58,6 +58,7 @@ class Judge:
         if publish := self._stage.sending.get(invocation):
             self._stage.model.check_once(publish.mark)
             if publish.begun and publish.ended:
+                self._stage.model.check_told(publish)
                 self._reached.update(self._stage.model.check_publish(publish, self._stage.clients))
                 self._reached["pairs"] += self._stage.model.check_pairs(publish)
 
@@ -113,7 +114,17 @@ class Judge:
                     raise Failure(f"{invocation} was answered {answer}; {len(accepted)} posts were taken")
 
     def _check_error(self, invocation: Invocation, client: Client) -> None:
+        """The code says what has happened, and of the server's own failure the frame says where the log has it."""
         code = invocation.error
+        own = code in {"unavailable", "partly_delivered"}
+        for post in self._stage.gateway.posts:
+            if (
+                own
+                and post.by is invocation
+                and '"error"' in post.text
+                and json.loads(post.text).get("requestId") != REQUEST_ID
+            ):
+                raise Failure(f"{invocation} was answered {post.text}, without the request's id")
         words = [word for word in self._stage.model.words if word.by is invocation]
         later = [
             word
@@ -121,13 +132,14 @@ class Judge:
             for word in self._stage.model.said(client, said.channel)
             if not word.joins and word.at > said.at
         ]
+        over = client.gone is not None or client.expires_at * 1_000 <= self._stage.world.now + 1_000
         allowed = {
             "unavailable": self._may_fail(invocation),
-            "partly_delivered": self._may_fail(invocation),
-            "superseded": bool(later),
+            "partly_delivered": self._may_fail(invocation) and self._may_have_sent(invocation),
+            # Or what a later join has made is gone again.
+            "superseded": bool(later) or over,
             "no_home_channel": client.home is None or client.gone is not None,
-            "token_expired": self._stage.rights
-            and (client.gone or client.expires_at * 1_000 <= self._stage.world.now + 1_000),
+            "token_expired": self._stage.rights and over,
         }
         if not allowed.get(code):
             raise Failure(f"{invocation} was answered {code} without a cause")
@@ -158,7 +170,7 @@ class Judge:
         if [word.at for word in words if not word.home].count(last.at) <= 1 and item["dialect"]["S"] != last.dialect:
             raise Failure(f"{client.id} is in {publish.channel} as {item['dialect']['S']}, not {last.dialect}")
         first = min(word.by.ended.ms for word in words if word.by.ended)
-        if int(item["joined_at"]["N"]) > first:
+        if int(item["joined_at"]["N"]) > first + self._stage.skew_ms:
             raise Failure(f"{client.id} is in {publish.channel} since later than its first join")
 
     def _check_records(self) -> None:
@@ -171,6 +183,17 @@ class Judge:
 
     def _may_fail(self, invocation: Invocation) -> bool:
         return bool((store.ERRORS | {*lambdas.FAULTS}).intersection(invocation.hits))
+
+    def _may_have_sent(self, invocation: Invocation) -> bool:
+        """Whether anyone has what it was to send, or may have, as far as it can tell. A post that was given up counts,
+        whatever the cause: Result.failed does not tell them apart.
+        """
+        publish = self._stage.sending.get(invocation)
+        if publish is None:
+            return False
+        posts = [post for post in self._stage.model.posts_of(publish) if post.by is invocation]
+        sent = any(post.accepted or post.fault not in {"", THROTTLED} for post in posts)
+        return sent or publish.runs != [invocation] or not {*lambdas.FAULTS}.isdisjoint(invocation.hits)
 
     def _items_of(self, client: Client) -> list[Any]:
         own = {f"@connection#{client.id}"}

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
+from itertools import cycle
 from typing import Any
 from unittest.mock import patch
 
@@ -71,8 +72,8 @@ class Inline(Executor):
 
 
 class Lambdas:
-    """Runs events. `handed_on` is called with an event that one invocation leaves to another. `faults` are for the
-    requests to Lambda that come next.
+    """Runs events. `handed_on` is called with an event that one invocation leaves to another. The environments' clocks
+    are fast and slow by `skew_ms` in turn. `faults` are for the requests to Lambda that come next.
     """
 
     kinds = FAULTS
@@ -84,11 +85,14 @@ class Lambdas:
         gateway: Gateway,
         variables: Mapping[str, str],
         handed_on: Callable[[Any], object],
+        *,
+        skew_ms: int,
     ) -> None:
         self.faults: list[str] = []
         self._world, self._store, self._gateway = world, store, gateway
         self._settings = Settings.from_env(variables)
         self._handed_on = handed_on
+        self._skews = cycle((skew_ms, -skew_ms))
         self._idle: dict[str, list[Service]] = defaultdict(list)
         self._serving: dict[Invocation, Service] = {}
         self._after = ExitStack()
@@ -134,7 +138,7 @@ class Lambdas:
                 if not invocation.outcome:  # which it has already where it is killed: its environment ends with it
                     idle.append(service)
 
-        invocation = Invocation(self._world, name, act, TIMEOUTS_MS[function], 0)
+        invocation = Invocation(self._world, name, act, TIMEOUTS_MS[function])
         self._world.begin(invocation)
         return invocation
 
@@ -155,7 +159,7 @@ class Lambdas:
         return self._serving[self._world.running]
 
     def _new_service(self) -> Service:
-        clock, executor, settings = WorldClock(self._world), Inline(), self._settings
+        clock, executor, settings = WorldClock(self._world, next(self._skews)), Inline(), self._settings
         members = Table(self._store, settings.table_name, clock)  # type: ignore[arg-type]
         broadcast = Broadcast(poster(self._gateway), executor, 1, settings.broadcast_rate, clock, Pacer(clock))
         hand_over = Invoke(settings.publish_function)

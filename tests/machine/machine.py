@@ -53,14 +53,25 @@ class Machine(RuleBasedStateMachine):
         rights=st.booleans(),
         parts=st.sampled_from([1, 3]),
         lag_ms=st.sampled_from([0, 20, 1_000]),
+        skew_ms=st.sampled_from([0, 120]),
     )
     def begin(
-        self, *, clients: int, at_home: bool, inside: bool, arriving: bool, rights: bool, parts: int, lag_ms: int
+        self,
+        *,
+        clients: int,
+        at_home: bool,
+        inside: bool,
+        arriving: bool,
+        rights: bool,
+        parts: int,
+        lag_ms: int,
+        skew_ms: int,
     ) -> None:
         """Some clients are connected, perhaps in a channel, and perhaps another is as good as connected. The index and
-        reads that are not consistent are so late; a big channel is sent to in so many parts side by side.
+        reads that are not consistent are so late; a big channel is sent to in so many parts side by side; the clocks
+        of the functions are so far off, one way or the other.
         """
-        self.stage.begin(rights=rights, parts=parts, lag_ms=lag_ms)
+        self.stage.begin(rights=rights, parts=parts, lag_ms=lag_ms, skew_ms=skew_ms)
         for _ in range(clients):
             self.stage.connect(HOME if at_home else None)
         self.world.settle()
@@ -85,19 +96,37 @@ class Machine(RuleBasedStateMachine):
         words=st.lists(st.sampled_from([*WORDS]), min_size=1, max_size=3),
         channel=st.sampled_from(CHANNELS),
         ms=st.sampled_from([1, 0]),
+        swapped=st.sampled_from([False, False, True]),
     )
-    def say(self, client: int, words: list[str], channel: str, ms: int) -> None:
-        """A client sends joins and leaves, back to back, so long after each other."""
+    def say(self, client: int, words: list[str], channel: str, ms: int, swapped: bool) -> None:
+        """A client sends joins and leaves, back to back, so long after each other. Where they are swapped, Lambda
+        begins with the last.
+        """
         who = _pick(self.stage.open(), client)
         for word in words:
             self.world.pass_time(ms)
             self.stage.say(who, word, channel)
+        for invocation in self.world.under_way[: -len(words) - 1 : -1] if swapped else ():
+            self._finish(invocation)
 
     @precondition(lambda self: self._can_send())
     @rule(client=NUMBERS, how=st.sampled_from([*MESSAGES]), channel=st.sampled_from(CHANNELS))
     def send(self, client: int, how: str, channel: str) -> None:
         """A client sends a message."""
         self.stage.send(_pick(self.stage.open(), client), how, channel)
+
+    @precondition(lambda self: self._can_send())
+    @rule(
+        client=NUMBERS,
+        message=st.sampled_from([*MESSAGES]),
+        how=st.sampled_from([*sorted(store.ERRORS) * 2, *gateway.FAULTS, *lambdas.FAULTS * 3]),
+        after=st.integers(0, 2),
+    )
+    def send_and_fail(self, client: int, message: str, how: str, after: int) -> None:
+        """A client sends a message, and on the way this becomes of one request or post."""
+        self.stage.send(_pick(self.stage.open(), client), message, HOME)
+        self.fail(how=how, times=1, after=after)
+        self._finish(self.world.under_way[-1])
 
     @precondition(lambda self: self._can_send())
     @rule(client=NUMBERS, together=st.integers(1, 2))
@@ -174,7 +203,7 @@ class Machine(RuleBasedStateMachine):
         self.stage.run_publish(*_pick(self.stage.backends, which))
 
     @rule(
-        how=st.sampled_from([*store.FAULTS, *gateway.FAULTS, *lambdas.FAULTS]),
+        how=st.sampled_from([*store.FAULTS, *gateway.FAULTS, *lambdas.FAULTS * 3]),
         times=st.integers(1, 3),
         after=st.integers(0, 2),
     )

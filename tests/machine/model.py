@@ -8,7 +8,7 @@ get it, may, or never. Where the design allows a loss, that is an excuse, and ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,8 +22,8 @@ SIGNAL_MS = 500
 """Two announces of a pair this far apart are no glare: the first has long been answered by a signal."""
 
 PROMPT_MS = 2_000
-"""A client whose announce has left so soon after its subscribe was begun is safe from the other's, which comes no
-sooner than 3 s after it was read.
+"""A client whose announce has left so soon after it was written down as a member is safe from the other's, which comes
+no sooner than 3 s after it was read.
 """
 
 RENDEZVOUS_MS = 3_000
@@ -100,11 +100,12 @@ class Entered(NamedTuple):
 
 @dataclass
 class Model:
-    """All that was said, and what was posted."""
+    """All that was said, what was posted, and when an invocation first wrote to the table (ms)."""
 
     words: list[Word] = field(default_factory=list)
     publishes: list[Publish] = field(default_factory=list)
     posts: Sequence[Post] = ()
+    written: Mapping[Invocation, int] = field(default_factory=dict)
 
     def said(self, client: Client, channel: str) -> list[Word]:
         return [word for word in self.words if word.client is client and word.channel == channel]
@@ -194,6 +195,13 @@ class Model:
                 raise Failure(f"{client.id} has got {publish.mark} of {publish.channel}: {reason}")
         return verdicts
 
+    def check_told(self, publish: Publish) -> None:
+        """Nobody has got what its sender was told that nobody has: it is going to send it again."""
+        told = [run for run in publish.runs if run.error == "unavailable"]
+        got = [post.to for post in self.posts_of(publish) if post.delivered]
+        if told and got:
+            raise Failure(f"{told[0]} has told its sender that nothing was sent, and {got} have got {publish.mark}")
+
     def check_word(self, done: Invocation) -> None:
         """A join is not said to be done that came after a later leave, with no other join of that channel."""
         for word in self.words:
@@ -246,6 +254,11 @@ class Model:
         )
         return Entered(words[0], announce) if all(holds) else None
 
+    def _member_since(self, entered: Entered) -> int:
+        """Before that (ms) nobody can have read it."""
+        words = self.said(entered.client, entered.channel)
+        return min(self.written[word.by] for word in words if word.by in self.written)
+
     def _check_pair(self, one: Entered, other: Entered) -> bool:
         to_other = [post for post in self.posts_of(one.announce) if post.to == other.client.id]
         to_one = [post for post in self.posts_of(other.announce) if post.to == one.client.id]
@@ -254,9 +267,8 @@ class Model:
         if not to_other and not to_one:
             raise Failure(f"{one.client.id} and {other.client.id} have never met in {one.channel}")
         if to_one and to_other and abs(to_one[0].at.ms - to_other[0].at.ms) < SIGNAL_MS:
-            begun = [each.subscribe.begun for each in (other, one) if each.subscribe.begun]
-            left = (to_one[0].at, to_other[0].at)
-            if all(at.ms - since.ms <= PROMPT_MS for at, since in zip(left, begun, strict=True)):
+            left = ((other, to_one[0].at.ms), (one, to_other[0].at.ms))
+            if any(at - self._member_since(each) <= PROMPT_MS for each, at in left):
                 raise Failure(f"{one.client.id} and {other.client.id} have announced themselves at once: glare")
         return True
 

@@ -19,6 +19,8 @@ HOME, ROOM = "default", "@room"
 CHANNELS = (HOME, ROOM)
 """The second is one that the table keeps by its hash."""
 
+REQUEST_ID = "request"
+
 LIFE_S = 7_800
 TOKEN_S = 40
 """How long a connection is recorded, and a token that ends early holds."""
@@ -52,8 +54,8 @@ class Stage:
         self.world = World(ended)
         self.store = TableStore(self.world)
         self.gateway = Gateway(self.world)
-        self.model = Model(posts=self.gateway.posts)
-        self.rights = False
+        self.model = Model(posts=self.gateway.posts, written=self.store.written)
+        self.rights, self.skew_ms = False, 0
         self.lambdas: Lambdas
         self.frames: dict[Invocation, tuple[Client, str, bool]] = {}
         """Those of clients: whose, the frame's own mark, and whether it is to be answered."""
@@ -68,9 +70,9 @@ class Stage:
         self._after = ExitStack()
         self._listen_to_the_log()
 
-    def begin(self, *, rights: bool, parts: int, lag_ms: int) -> None:
-        """Deploys the functions: with `rights` each connection has a token."""
-        self.rights = rights
+    def begin(self, *, rights: bool, parts: int, lag_ms: int, skew_ms: int) -> None:
+        """Deploys the functions: with `rights` each connection has a token. Their clocks are off by `skew_ms`."""
+        self.rights, self.skew_ms = rights, skew_ms
         self.store.lag_ms = lag_ms
         variables = {
             "TABLE_NAME": "channels",
@@ -78,7 +80,7 @@ class Stage:
             "AUTHENTICATION": "authorizer" if rights else "none",
             "INVOCATION_RATE": str(8_000 // parts),
         }
-        self.lambdas = Lambdas(self.world, self.store, self.gateway, variables, self._hand_on)
+        self.lambdas = Lambdas(self.world, self.store, self.gateway, variables, self._hand_on, skew_ms=skew_ms)
         self._after.callback(self.lambdas.close)
 
     def close(self) -> None:
@@ -170,7 +172,7 @@ class Stage:
             "connectionId": client.id,
             "connectedAt": client.connected_at,
             "requestTimeEpoch": self.world.now,
-            "requestId": "request",
+            "requestId": REQUEST_ID,
             "apiId": "a1b2c3d4e5",
             "stage": "api",
         }

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeou
 
 from tests.fuzz.store import Item, Key, MemoryStore, _holds, _projected
 
-from .world import World
+from .world import Invocation, World
 
 PAGE_ITEMS, INDEX_PAGE_ITEMS = 2, 1
 
@@ -35,7 +35,9 @@ _URL = "https://dynamodb.us-east-1.amazonaws.com"
 
 
 class TableStore(MemoryStore):
-    """A DynamoDB client. `faults` are for the requests that come next, each of one of the `kinds`."""
+    """A DynamoDB client. `faults` are for the requests that come next, each of one of the `kinds`. `written` is when
+    an invocation first put anything into the table (ms).
+    """
 
     kinds = FAULTS
 
@@ -43,6 +45,7 @@ class TableStore(MemoryStore):
         super().__init__()
         self.faults: list[str] = []
         self.lag_ms = 0
+        self.written: dict[Invocation, int] = {}
         self._world = world
         self._versions: list[tuple[int, Mapping[Key, Item]]] = [(world.now, {})]
 
@@ -134,6 +137,7 @@ class TableStore(MemoryStore):
 
     def _put(self, item: Item) -> None:
         super()._put(item)
+        self.written.setdefault(self._world.running, self._world.now)
         self._keep_version({**self.items, (item["channel"]["S"], item["member"]["S"]): item})
 
     def _delete(self, key: Key) -> None:

@@ -31,21 +31,17 @@ class Moment(NamedTuple):
 
 
 class Invocation:
-    """One run of a Lambda function, which Lambda ends `timeout_ms` after it was asked for. Its own clock is off by
-    `skew_ms`.
+    """One run of a Lambda function, which Lambda ends `timeout_ms` after it was asked for.
 
     `begun` is its first step, `ended` its last; `outcome` says how it ended, and `error` the code of the error that it
     has told its client. `hits` are the faults that it met. `patience_ms` is how long it surely sends, and repeats what
     was throttled.
     """
 
-    def __init__(
-        self, world: World, name: str, act: Callable[[Invocation], object], timeout_ms: int, skew_ms: int
-    ) -> None:
+    def __init__(self, world: World, name: str, act: Callable[[Invocation], object], timeout_ms: int) -> None:
         self.name = name
         self.asked = world.moment()
         self.deadline = world.now + timeout_ms
-        self.skew_ms = skew_ms
         self.wakes_at = world.now
         self.begun: Moment | None = None
         self.ended: Moment | None = None
@@ -153,13 +149,14 @@ class World:
 
 
 class WorldClock(Clock):
-    """The clock of whichever invocation looks at it."""
+    """An environment's clock, which is off by `skew_ms`."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, skew_ms: int) -> None:
         self._world = world
+        self._skew_ms = skew_ms
 
     def now_ms(self) -> int:
-        return self._world.now + self._world.running.skew_ms
+        return self._world.now + self._skew_ms
 
     def elapsed_ms(self) -> float:
         return float(self._world.now)
