@@ -38,8 +38,8 @@ STORM_S = 5.0
 """Longer than most requests to the store are repeated by the SDK: some are given up, and clients are told."""
 
 QUIET_S, QUIET_AT_MOST_S = 12.0, 120.0
-"""So long nothing may come before it is over: longer than a frame's longest delay (2 s), y-webrtc's wait for a membership
-(3 s), an announce that is held back (3 s) and the retries of a post (3 s) together.
+"""So long nothing may come before it is over: longer than a frame's longest delay (2 s), y-webrtc's wait for a
+membership (3 s), an announce that is held back (3 s) and the retries of a post (3 s) together.
 """
 
 RESTS = 3
