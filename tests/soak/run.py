@@ -37,8 +37,10 @@ FULL, FILLED_AT_MOST_S = 0.8, 300.0
 STORM_S = 5.0
 """Longer than most requests to the store are repeated by the SDK: some are given up, and clients are told."""
 
-QUIET_S, QUIET_AT_MOST_S = 6.0, 120.0
-"""So long nothing may come before it is over: longer than the longest delay and the retries of a post."""
+QUIET_S, QUIET_AT_MOST_S = 12.0, 120.0
+"""So long nothing may come before it is over: longer than a frame's longest delay (2 s), y-webrtc's wait for a
+membership (3 s), an announce that is held back (3 s) and the retries of a post (3 s) together.
+"""
 
 RESTS = 3
 """How often pools may rest and be used again: on a busy machine not every join need have got a worker of its own."""
@@ -272,7 +274,7 @@ class Soak:
         deadline = time.monotonic() + SETTLED_AT_MOST_S
         while True:
             now = await asyncio.to_thread(footprint, self.server)
-            at_rest = now.outside == 0 and (before is None or now.rest <= rest_allowed(before, now))
+            at_rest = now.outside == 0 and (before is None or now.rest <= rest_allowed(before, now, self.ledger))
             if at_rest or time.monotonic() > deadline:
                 return now
             await asyncio.sleep(LOOK_S)
