@@ -129,6 +129,8 @@ class Worker:
         with self._lock:
             if self._closed:
                 raise FunctionError(EXIT, "Error: the server stops")
+            if self._pipe is not None:
+                self._pipe.close()
             self._pipe, theirs = Pipe()
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603  our own child

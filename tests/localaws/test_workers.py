@@ -190,6 +190,22 @@ def test_a_function_over_its_timeout_is_killed_and_its_worker_replaced(tiny: Tin
     assert result(tiny, "who")["count"] >= 1
 
 
+def test_a_worker_that_has_died_leaves_no_descriptor_with_the_server(tiny: Tiny) -> None:
+    call(tiny, "fail", "kill")
+    result(tiny, "who")
+    before = descriptors(tiny)
+    for _ in range(5):
+        call(tiny, "fail", "kill")
+    result(tiny, "who")
+    assert descriptors(tiny) <= before
+
+
+def descriptors(tiny: Tiny) -> int:
+    """Those that are no connections of the network."""
+    server = psutil.Process(tiny.server.process.pid)
+    return int(server.num_fds()) - len(server.net_connections())
+
+
 def test_a_worker_that_ends_while_it_is_idle_is_replaced_and_nobody_notices(tiny: Tiny) -> None:
     result(tiny, "who")
     family = [psutil.Process(pid) for pid in workers(tiny)]
