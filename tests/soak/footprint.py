@@ -13,7 +13,6 @@ from chalicelib.store import SOCKETS
 from tests.server import Server, descendants
 
 from .crowd import ENTERING_AT_ONCE, UNDER_WAY_AT_MOST
-from .ledger import Ledger
 
 POSTS_AT_REST = 16
 """Ends of connections that posts, and invocations, may have for each worker once their pools have rested: of one post
@@ -114,12 +113,12 @@ def store_allowed(clients: int, after: Footprint) -> int:
     return STORE_ENDS * min(at_once, SOCKETS * max(1, after.workers))
 
 
-def rest_allowed(before: Footprint, after: Footprint, ledger: Ledger) -> int:
-    """How many descriptors besides connections there may be afterwards: those from before, those of workers that have
-    come, and the server's end of the pipe to each that was killed, which it keeps until garbage is collected.
+def rest_allowed(before: Footprint, after: Footprint) -> int:
+    """How many descriptors besides connections there may be afterwards: those from before, and those of workers
+    that have come.
     """
     come = max(0, after.workers - before.workers)
-    return before.rest + WORKER_DESCRIPTORS * come + ledger.counts["invocation", "kill"]
+    return before.rest + WORKER_DESCRIPTORS * come
 
 
 def _role(process: psutil.Process, server: Server) -> str:

@@ -38,7 +38,7 @@ def broken(outcome: Outcome) -> list[str]:
     to_store = store_allowed(outcome.plan.size.clients, after)
     if after.store > to_store:
         found.append(f"connections to the store are {after.store}, and may be {to_store}")
-    if after.rest > rest_allowed(outcome.before, after, outcome.ledger):
+    if after.rest > rest_allowed(outcome.before, after):
         found.append(f"descriptors besides connections grew from {outcome.before.rest} to {after.rest}")
     if outcome.tracebacks:
         found.append(

@@ -274,7 +274,7 @@ class Soak:
         deadline = time.monotonic() + SETTLED_AT_MOST_S
         while True:
             now = await asyncio.to_thread(footprint, self.server)
-            at_rest = now.outside == 0 and (before is None or now.rest <= rest_allowed(before, now, self.ledger))
+            at_rest = now.outside == 0 and (before is None or now.rest <= rest_allowed(before, now))
             if at_rest or time.monotonic() > deadline:
                 return now
             await asyncio.sleep(LOOK_S)
