@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -14,6 +14,7 @@ from .machine import bugs, gateway, lambdas, store
 from .machine.bugs import Bug
 from .machine.machine import Machine
 from .machine.model import MAY, MUST, NEVER, Failure
+from .machine.stage import Stage
 from .machine.world import KILLED, RAISED, RETURNED
 
 USUAL = settings(
@@ -147,6 +148,14 @@ PROGRAMS: Mapping[Bug, str] = {
 """Of bugs that take hypothesis long to come upon, what it has to think of: as it prints it."""
 
 END = "state.teardown()"
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """A program that fails does not come to its end: what its stage has patched is undone here."""
+    yield
+    while Stage.unclosed:
+        Stage.unclosed[-1].close()
 
 
 @pytest.mark.parametrize("bug", [bug for bug in bugs.BUGS if bug not in PROGRAMS], ids=lambda bug: bug.__name__)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from .gateway import Client, Gateway
@@ -50,6 +50,9 @@ TO_SENDER_TOO = {"message all", "signal", "announce"}
 class Stage:
     """One world, its functions and its clients. `ended` is called with each invocation when it has ended."""
 
+    unclosed: ClassVar[list[Stage]] = []
+    """Those that are not closed: what they have patched stays so until then."""
+
     def __init__(self, ended: Callable[[Invocation], object]) -> None:
         self.world = World(ended)
         self.store = TableStore(self.world)
@@ -68,6 +71,8 @@ class Stage:
         self.tracebacks: list[str] = []
         self._marks = 0
         self._after = ExitStack()
+        self.unclosed.append(self)
+        self._after.callback(self.unclosed.remove, self)
         self._listen_to_the_log()
 
     def begin(self, *, rights: bool, parts: int, lag_ms: int, skew_ms: int) -> None:
