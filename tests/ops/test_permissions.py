@@ -202,8 +202,8 @@ def invoke_publish(server: Server, event: object) -> Any:
             "lambda",
             endpoint_url=server.http,
             region_name="us-east-1",
-            aws_access_key_id="any",
-            aws_secret_access_key="any",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
         )
     ) as client:
         answer = client.invoke(FunctionName="channels-dev-publish", Payload=json.dumps(event))
@@ -212,7 +212,7 @@ def invoke_publish(server: Server, event: object) -> Any:
 
 def fill_with_members_that_are_gone(server: Server, *channels: str) -> None:
     """More of them than fit one page, so that part of the rest is handed on."""
-    names = [f"IU3k{number:05}AMCJw=" for number in range(1_300)]
+    names = [f"IU3k{number:05}AAMCJw=" for number in range(1_300)]
     with closing(dynamodb_client(server.store)) as store:
         for channel in channels:
             fill(store, "channels-dev", ChannelName(channel), names, joined_at=NOW - 2 * YOUNG_MS)
