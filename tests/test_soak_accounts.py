@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localaws.faults import Hit
+
 from .soak import accounts
 from .soak.accounts import judge
 from .soak.history import ENVELOPE, TEXT, YWEBRTC, mark
-from .soak.ledger import Hit, Ledger
-from .soak.story import ANN, BEN, CAT, Story, answer, delivery
+from .soak.ledger import Ledger
+from .soak.story import ANN, BEN, CAT, Story, answer, delivery, hit
 
 
 @pytest.fixture(name="story")
@@ -44,8 +46,8 @@ def test_what_a_member_does_not_have_is_lost_without_a_cause(story: Story) -> No
         ([delivery("drop")], "delivery dropped"),
         ([delivery("fail")], "post answered 500"),
         ([delivery("throttle"), delivery("throttle")], "post answered 429 again and again"),
-        ([Hit("socket", "freeze", BEN)], "socket frozen or cut"),
-        ([Hit("socket", "cut", BEN)], "socket frozen or cut"),
+        ([hit("socket", "freeze", BEN)], "socket frozen or cut"),
+        ([hit("socket", "cut", BEN)], "socket frozen or cut"),
     ],
 )
 def test_a_fault_on_the_way_to_one_member_explains_its_loss(story: Story, hits: list[Hit], cause: str) -> None:
@@ -65,11 +67,11 @@ def test_a_fault_on_the_way_to_one_member_explains_its_loss(story: Story, hits: 
         [delivery("throttle")],
         [delivery("drop", CAT)],
         [delivery("drop", number=8)],
-        [Hit("socket", "cut", CAT)],
-        [Hit("frame", "delay", ANN, f"{mark(7)} hello")],
-        [Hit("frame", "fail", ANN, f"{mark(7)} hello")],
+        [hit("socket", "cut", CAT)],
+        [hit("frame", "delay", ANN, f"{mark(7)} hello")],
+        [hit("frame", "fail", ANN, f"{mark(7)} hello")],
         [answer("drop")],
-        [Hit("store", "fail", None, "Query")],
+        [hit("store", "fail", None, "Query")],
     ],
 )
 def test_a_fault_that_is_no_loss_or_befell_another_explains_nothing(story: Story, hits: list[Hit]) -> None:
@@ -80,7 +82,7 @@ def test_a_fault_that_is_no_loss_or_befell_another_explains_nothing(story: Story
 
 def test_a_store_that_fails_explains_that_nobody_has_it_and_not_that_some_have(story: Story) -> None:
     story.sends(code="unavailable")
-    failed = Hit("store", "fail", None, "Query")
+    failed = hit("store", "fail", None, "Query")
     assert story.verdict(failed).lost == {accounts.STORE_TOLD: 2}
     assert not story.verdict(failed).broken
     story.gets(story.cat)
@@ -89,7 +91,7 @@ def test_a_store_that_fails_explains_that_nobody_has_it_and_not_that_some_have(s
 
 def test_a_frame_whose_function_never_ran_explains_that_nobody_has_it(story: Story) -> None:
     story.sends(answered_at=inf)
-    ran = Hit("frame", "fail", ANN, f'{{"action":"sendmessage","message":"{mark(7)} hello"')
+    ran = hit("frame", "fail", ANN, f'{{"action":"sendmessage","message":"{mark(7)} hello"')
     assert story.verdict(ran).lost == {"no function ran": 2}
     assert not story.verdict(ran).broken
 
@@ -132,7 +134,7 @@ def test_y_webrtc_is_told_of_a_failure_without_its_frame(story: Story) -> None:
     assert story.verdict().times == {accounts.UNEXPLAINED: 2}
     story.ann.errors.append((9, "unavailable"))  # an earlier frame's
     assert story.verdict().times == {accounts.UNEXPLAINED: 2}
-    assert story.verdict(Hit("delivery", "drop", ANN, '{"type":"error","code":"unavailable"}')).lost == {
+    assert story.verdict(hit("delivery", "drop", ANN, '{"type":"error","code":"unavailable"}')).lost == {
         "store failed, answer lost": 2
     }
     story.ann.errors.append((10.5, "unavailable"))
@@ -271,16 +273,16 @@ def test_a_message_that_nobody_published_is_odd(story: Story) -> None:
 
 def test_an_error_that_no_fault_brings_about_is_found(story: Story) -> None:
     story.history.codes.update(["unknown_action", "internal", "internal"])
-    verdict = judge(story.history, Ledger([Hit("store", "fail")] * 9), frozenset({"unknown_action"}))
+    verdict = judge(story.history, Ledger([hit("store", "fail")] * 9), frozenset({"unknown_action"}))
     assert verdict.broken == {accounts.CODE: ["internal, 2 times, and 0 faults that may bring it about"]}
 
 
 def test_an_error_of_api_gateway_itself_needs_a_fault(story: Story) -> None:
     story.ben.notices = 2
-    fail = Hit("frame", "fail", BEN, "Marko?")
+    fail = hit("frame", "fail", BEN, "Marko?")
     assert story.verdict(fail).times == {accounts.NOTICE: 1}
     assert not story.verdict(fail, fail).broken
-    assert not story.verdict(fail, Hit("invocation", "kill", BEN, "f")).broken
+    assert not story.verdict(fail, hit("invocation", "kill", BEN, "f")).broken
 
 
 @settings(deadline=None)

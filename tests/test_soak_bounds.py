@@ -7,15 +7,15 @@ from math import inf
 import pytest
 
 from chalicelib.transport import ANSWER_SECONDS
+from localaws.faults import Hit
 
 from .soak import accounts
 from .soak.history import Message
-from .soak.ledger import Hit
-from .soak.story import ANN, BEN, Story, delivery
+from .soak.story import ANN, BEN, Story, delivery, hit
 
-STORE = Hit("store", "fail", None, "Query")
-KILL = Hit("invocation", "kill", ANN, "channels-dev-websocket_message")
-BACKEND_KILL = Hit("invocation", "kill", None, "channels-dev-publish")
+STORE = hit("store", "fail", None, "Query")
+KILL = hit("invocation", "kill", ANN, "channels-dev-websocket_message")
+BACKEND_KILL = hit("invocation", "kill", None, "channels-dev-publish")
 
 
 @pytest.fixture(name="story")
@@ -33,7 +33,7 @@ def test_errors_of_aws_without_any_fault_are_found(story: Story, code: str) -> N
 @pytest.mark.parametrize("do", ["fail", "throttle", "forget", "unprocessed", "down"])
 @pytest.mark.parametrize("code", ["unavailable", "partly_delivered"])
 def test_a_failure_of_the_store_explains_one_error_and_no_more(story: Story, code: str, do: str) -> None:
-    failed = Hit("store", do, None, "Query")
+    failed = hit("store", do, None, "Query")
     story.history.codes[code] = 2
     assert not story.verdict(failed, failed).broken
     assert story.verdict(failed).times == {accounts.CODE: 1}
@@ -42,17 +42,17 @@ def test_a_failure_of_the_store_explains_one_error_and_no_more(story: Story, cod
 @pytest.mark.parametrize(
     ("fault", "unavailable", "partly"),
     [
-        (Hit("store", "delay", None, "Query"), False, False),
+        (hit("store", "delay", None, "Query"), False, False),
         (delivery("delay"), False, False),
         (delivery("drop"), False, False),
         (delivery("double"), False, False),
-        (Hit("frame", "fail", ANN, "Marko?"), False, False),
+        (hit("frame", "fail", ANN, "Marko?"), False, False),
         (KILL, False, False),
         (delivery("fail"), False, True),
         (delivery("forget"), False, True),
         (delivery("throttle"), False, True),
-        (Hit("socket", "freeze", BEN), False, True),
-        (Hit("socket", "cut", BEN), False, True),
+        (hit("socket", "freeze", BEN), False, True),
+        (hit("socket", "cut", BEN), False, True),
     ],
 )
 def test_no_other_fault_explains_that_the_store_failed_and_few_that_a_broadcast_ended_early(
@@ -95,7 +95,7 @@ def test_a_kill_is_not_spent_on_what_has_another_cause(story: Story) -> None:
     for number in range(2):
         story.sends(number, answered_at=inf)
         story.gets(story.cat, number=number)
-    never_ran = Hit("frame", "fail", ANN, "~0~")
+    never_ran = hit("frame", "fail", ANN, "~0~")
     lost = delivery("drop", number=0)
     assert story.verdict(never_ran, lost, KILL).lost == {"delivery dropped": 1, "invocation killed": 1}
     assert not story.verdict(never_ran, lost, KILL).broken

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from localaws.faults import Hit
+
 from .soak.accounts import Verdict
 from .soak.crowd import Size
 from .soak.footprint import POSTS_AT_REST, WORKER_DESCRIPTORS, Footprint, Memory
 from .soak.history import Connection, History, Message
-from .soak.ledger import Hit, Ledger
+from .soak.ledger import Ledger
 from .soak.leftovers import (
     ADDRESS,
     CLAIM,
@@ -29,6 +31,7 @@ from .soak.leftovers import (
 from .soak.report import broken, table
 from .soak.run import Outcome, Plan
 from .soak.serverlog import incomplete_disconnects, parts_given_up, unforeseen
+from .soak.story import hit
 
 BEN, CAT = "ben", "cat"
 
@@ -64,12 +67,12 @@ def test_a_row_of_a_connection_that_went_as_it_should_is_not_explained(history: 
 
 def test_a_row_is_explained_by_what_became_of_its_disconnect(history: History, ben: Connection) -> None:
     rows = (row("@connection#ben", BEN), membership(BEN))
-    assert reasons(history, *rows, hits=[Hit("disconnect", "lose", BEN)]) == ([LOST] * 2, 0)
+    assert reasons(history, *rows, hits=[hit("disconnect", "lose", BEN)]) == ([LOST] * 2, 0)
     assert reasons(history, *rows, log="disconnect incomplete connection=ben cause=x") == ([INCOMPLETE] * 2, 0)
-    killed = Hit("invocation", "kill", BEN, "channels-dev-websocket_disconnect")
+    killed = hit("invocation", "kill", BEN, "channels-dev-websocket_disconnect")
     assert reasons(history, *rows, hits=[killed]) == ([INCOMPLETE] * 2, 0)
-    assert reasons(history, *rows, hits=[Hit("disconnect", "lose", CAT)]) == ([], 2)
-    assert reasons(history, *rows, hits=[killed._replace(detail="channels-dev-websocket_message")]) == ([], 2)
+    assert reasons(history, *rows, hits=[hit("disconnect", "lose", CAT)]) == ([], 2)
+    assert reasons(history, *rows, hits=[replace(killed, detail="channels-dev-websocket_message")]) == ([], 2)
     ben.unsure = True
     assert reasons(history, *rows) == ([LATE], 1)
 

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .faults import Faults, Hit
+from localaws.faults import DETAIL_CHARACTERS, Hit
+from tests.faults import Faults
+
 from .pages import ClientPage, Frame
 
 SETTLED_S = 3.0
@@ -58,7 +60,7 @@ def missing(pages: Sequence[ClientPage], injected: Sequence[Hit] = ()) -> Counte
     )
     left = has_to_come - _came(pages)
     for hit in undelivered:
-        begin = hit.detail if len(hit.detail) == Hit.DETAIL_CHARACTERS else _content_of_text(hit.detail)
+        begin = hit.detail if len(hit.detail) == DETAIL_CHARACTERS else _content_of_text(hit.detail)
         copy = next((copy for copy in left if copy.publish.startswith(begin)), None)
         left -= Counter([copy] if copy else ())
     return left

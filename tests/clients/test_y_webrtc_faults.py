@@ -16,9 +16,9 @@ from uuid import uuid4
 
 import pytest
 
+from tests.faults import Rule, injected
 from tests.server import Server, running_server
 
-from .faults import Rule, injected
 from .pages import Site, YWebrtcPage, assert_they_are_one, assert_they_meet
 from .signals import assert_each_publish_came_once, doubled, missing
 

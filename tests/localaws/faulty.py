@@ -1,52 +1,46 @@
-"""How tests have faults injected into a running server, and read what has been injected."""
+"""A small app on a server that takes faults, with a table or without, and what is really in the table."""
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.localaws.tiny import RECORDER, Tiny, served
+from tests.conftest import dynamodb_client, everything_in
+from tests.localaws.tiny import RECORDER, TABLE, TABLE_NAME, Tiny, served
+from tests.server import ROOT
 
-Json = dict[str, Any]
-
-SEED = 7
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
 
 
 @contextmanager
 def faulty(folder: Path, handlers: str = RECORDER, *, plan: str = "{}", **more: Any) -> Iterator[Tiny]:
-    """A server that takes faults."""
+    """Served with LOCALAWS_FAULTS; `more` is what `served` takes."""
     env: Mapping[str, str] = more.pop("env", {})
     with served(folder, handlers, env={"LOCALAWS_FAULTS": plan, **env}, **more) as tiny:
         yield tiny
 
 
-def inject(tiny: Tiny, *rules: Json, seed: int = SEED) -> int:
-    """Have these rules run. Returns the number of the last hit before them."""
-    status, said = control(tiny, "PUT", "/_faults", json.dumps({"seed": seed, "rules": rules}))
-    assert status == 200, said
-    return int(control(tiny, "GET", "/_faults/hits")[1]["last"])
+@contextmanager
+def faulty_with_table(folder: Path, handlers: str, env: Mapping[str, str] | None = None) -> Iterator[Tiny]:
+    """The same, with a table."""
+    (folder / ".chalice").mkdir()
+    shutil.copy(ROOT / ".chalice" / "resources.json", folder / ".chalice")
+    with faulty(folder, handlers, config=TABLE, env=env or {}) as tiny:
+        yield tiny
 
 
-def hits(tiny: Tiny, after: int = 0) -> list[Json]:
-    """What has been injected since that hit, oldest first."""
-    status, said = control(tiny, "GET", f"/_faults/hits?after={after}")
-    assert status == 200, said
-    injected: list[Json] = said["hits"]
-    return injected
+def emptied(tiny: Tiny) -> DynamoDBClient:
+    """The store itself, behind all faults, with nothing in the table."""
+    client = dynamodb_client(tiny.server.store)
+    for item in everything_in(client, TABLE_NAME):
+        client.delete_item(TableName=TABLE_NAME, Key={name: item[name] for name in ("channel", "member")})
+    return client
 
 
-def control(
-    tiny: Tiny, method: str, path: str, body: str | bytes = "", headers: Mapping[str, str] | None = None
-) -> tuple[int, Json]:
-    """The status and JSON of an answer."""
-    connection = HTTPConnection("127.0.0.1", tiny.server.port, timeout=20)
-    try:
-        connection.request(method, path, body, dict(headers or {}))
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-    finally:
-        connection.close()
+def stored(client: DynamoDBClient) -> list[int]:
+    """The items there are, by the numbers that their `member` is."""
+    return sorted(int(each["member"]["S"]) for each in everything_in(client, TABLE_NAME))

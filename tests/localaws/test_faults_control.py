@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.sync.client import connect
 
-from tests.localaws.faulty import control, faulty, hits, inject
+from tests.faults import ask, hits, inject, lift
+from tests.localaws.faulty import faulty
 from tests.localaws.test_faults import plans, values
 from tests.localaws.test_server import failure
 from tests.localaws.tiny import Tiny, served, until, write_project
@@ -28,7 +29,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 def test_without_the_setting_there_is_no_control(tmp_path: Path) -> None:
     with served(tmp_path) as plain:
         for method, path in (("GET", "/_faults"), ("PUT", "/_faults"), ("GET", "/_faults/hits")):
-            assert control(plain, method, path, "{}")[0] == 404
+            assert ask(plain.server, method, path, "{}")[0] == 404
         assert "faults" not in plain.server.log()
 
 
@@ -38,33 +39,33 @@ def test_a_plan_of_the_setting_runs_from_the_start_and_is_shown(tmp_path: Path) 
         assert f"  faults     {address} (seed 7)\n\nCtrl-C stops.\n" in other.server.log()
         with connect(other.url):
             pass
-        until(lambda: hits(other) or None, "a lost $disconnect")
-        assert control(other, "GET", "/_faults") == (200, {"seed": 7, "rules": [{**LOSE, "hits": 1}]})
+        until(lambda: hits(other.server) or None, "a lost $disconnect")
+        assert ask(other.server, "GET", "/_faults") == (200, {"seed": 7, "rules": [{**LOSE, "hits": 1}]})
 
 
 def test_a_plan_replaces_the_one_before_and_delete_leaves_none(tiny: Tiny) -> None:
     rule = {"at": "frame", "do": "delay", "share": 0.5, "match": "é", "ms": "0-80", "skip": 1, "times": 9}
     told = {"seed": 5, "rules": [{**rule, "hits": 0}]}
-    assert control(tiny, "PUT", "/_faults", json.dumps({"seed": 5, "rules": [rule]})) == (200, told)
-    assert control(tiny, "GET", "/_faults") == (200, told)
-    assert control(tiny, "PUT", "/_faults", json.dumps({"rules": [LOSE]}))[1]["rules"] == [{**LOSE, "hits": 0}]
-    assert control(tiny, "DELETE", "/_faults")[1]["rules"] == []
+    assert ask(tiny.server, "PUT", "/_faults", json.dumps({"seed": 5, "rules": [rule]})) == (200, told)
+    assert ask(tiny.server, "GET", "/_faults") == (200, told)
+    assert ask(tiny.server, "PUT", "/_faults", json.dumps({"rules": [LOSE]}))[1]["rules"] == [{**LOSE, "hits": 0}]
+    lift(tiny.server)
 
 
 def test_a_plan_without_a_seed_takes_the_one_of_localaws_seed(tiny: Tiny) -> None:
-    assert control(tiny, "PUT", "/_faults", "{}") == (200, {"seed": 3, "rules": []})
+    assert ask(tiny.server, "PUT", "/_faults", "{}") == (200, {"seed": 3, "rules": []})
 
 
 def test_hits_are_told_from_a_number_on(tiny: Tiny) -> None:
-    after = inject(tiny, LOSE)
+    after = inject(tiny.server, LOSE)
     for _ in range(3):
         with connect(tiny.url):
             pass
-    last = until(lambda: (told := hits(tiny, after))[2:] and told[-1]["number"], "three lost $disconnects")
-    assert [hit["number"] for hit in hits(tiny, after)] == [after + 1, after + 2, after + 3]
-    assert control(tiny, "GET", f"/_faults/hits?after={last}") == (200, {"last": last, "hits": []})
+    last = until(lambda: (told := hits(tiny.server, after))[2:] and told[-1].number, "three lost $disconnects")
+    assert [hit.number for hit in hits(tiny.server, after)] == [after + 1, after + 2, after + 3]
+    assert ask(tiny.server, "GET", f"/_faults/hits?after={last}") == (200, {"last": last, "hits": []})
     for wrong in ("x", "-1", "%C2%B2", "9" * 5000):
-        status, said = control(tiny, "GET", f"/_faults/hits?after={wrong}")
+        status, said = ask(tiny.server, "GET", f"/_faults/hits?after={wrong}")
         assert (status, said["message"][:31]) == (400, "after takes the number of a hit")
 
 
@@ -80,20 +81,20 @@ def test_hits_are_told_from_a_number_on(tiny: Tiny) -> None:
     ],
 )
 def test_a_page_in_a_browser_can_do_nothing_with_it(tiny: Tiny, method: str, headers: dict[str, str]) -> None:
-    inject(tiny, LOSE)
-    status, said = control(tiny, method, "/_faults", "{}", headers)
+    inject(tiny.server, LOSE)
+    status, said = ask(tiny.server, method, "/_faults", "{}", headers)
     assert (status, said["message"]) == (403, "Faults are for this machine's own programs, not for pages.")
-    assert control(tiny, "GET", "/_faults")[1]["rules"] == [{**LOSE, "hits": 0}]
+    assert ask(tiny.server, "GET", "/_faults")[1]["rules"] == [{**LOSE, "hits": 0}]
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1", "[::1]:8000"])
 def test_this_machine_may_be_called_by_its_names(tiny: Tiny, host: str) -> None:
-    assert control(tiny, "GET", "/_faults", headers={"Host": host})[0] == 200
+    assert ask(tiny.server, "GET", "/_faults", headers={"Host": host})[0] == 200
 
 
 def test_other_methods_are_named(tiny: Tiny) -> None:
-    assert control(tiny, "POST", "/_faults", "{}") == (405, {"message": "This takes GET, PUT, DELETE."})
-    assert control(tiny, "PUT", "/_faults/hits", "{}") == (405, {"message": "This takes GET."})
+    assert ask(tiny.server, "POST", "/_faults", "{}") == (405, {"message": "This takes GET, PUT, DELETE."})
+    assert ask(tiny.server, "PUT", "/_faults/hits", "{}") == (405, {"message": "This takes GET."})
 
 
 @given(
@@ -105,13 +106,13 @@ def test_other_methods_are_named(tiny: Tiny) -> None:
 def test_whatever_is_put_is_taken_or_refused_with_a_sentence_and_the_server_lives_on(
     tiny: Tiny, body: str | bytes
 ) -> None:
-    status, said = control(tiny, "PUT", "/_faults", body)
+    status, said = ask(tiny.server, "PUT", "/_faults", body)
     if status == 200:
         assert set(said) == {"seed", "rules"}
     else:
         assert status == 400
         assert 0 < len(said["message"]) < 500
-    assert control(tiny, "DELETE", "/_faults")[0] == 200
+    lift(tiny.server)
     assert "Traceback" not in tiny.server.log()
 
 
@@ -119,7 +120,7 @@ def test_whatever_is_put_is_taken_or_refused_with_a_sentence_and_the_server_live
     "body", ["[" * 100_000, '{"seed": ' + "9" * 5_000 + "}", '{"rules": [' + "{}," * 2_000 + "{}]}"]
 )
 def test_a_plan_that_is_meant_to_hurt_is_refused(tiny: Tiny, body: str) -> None:
-    status, said = control(tiny, "PUT", "/_faults", body)
+    status, said = ask(tiny.server, "PUT", "/_faults", body)
     assert (status, len(said["message"]) < 500) == (400, True)
 
 
@@ -144,4 +145,4 @@ def test_a_kill_without_workers_is_refused_at_the_start_and_later(tmp_path: Path
     plan = '{"rules": [{"at": "invocation", "do": "kill"}]}'
     reason = "an invocation can be killed only where it has a process: start with LOCALAWS_WORKERS=4."
     assert failure(tmp_path, {"LOCALAWS_FAULTS": plan}) == f"\nlocalaws: LOCALAWS_FAULTS: {reason}\n"
-    assert control(tiny, "PUT", "/_faults", plan) == (400, {"message": reason})
+    assert ask(tiny.server, "PUT", "/_faults", plan) == (400, {"message": reason})

@@ -13,7 +13,9 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
-from tests.localaws.faulty import Json, control, faulty, hits, inject
+from localaws.faults import Hit
+from tests.faults import ask, hits, inject, lift
+from tests.localaws.faulty import faulty
 from tests.localaws.tiny import Tiny, until
 
 WAIT = 20
@@ -30,7 +32,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 def lifted(tiny: Tiny) -> Iterator[None]:
     """No test leaves faults to the next."""
     yield
-    assert control(tiny, "DELETE", "/_faults")[1]["rules"] == []
+    lift(tiny.server)
 
 
 def own_id(tiny: Tiny) -> str:
@@ -63,21 +65,21 @@ def post(tiny: Tiny, connection_id: str, *texts: str) -> list[str]:
     return answers
 
 
-def found(hit: Json) -> tuple[Any, ...]:
-    return hit["rule"], hit["at"], hit["do"], hit["connection"], hit["detail"]
+def found(hit: Hit) -> tuple[Any, ...]:
+    return hit.rule, hit.at, hit.do, hit.connection, hit.detail
 
 
 def test_a_frame_that_is_delayed_is_overtaken(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "frame", "do": "delay", "ms": "2000", "match": "slow"})
+    after = inject(tiny.server, {"at": "frame", "do": "delay", "ms": "2000", "match": "slow"})
     with connect(tiny.url) as client:
         client.send("slow")
         client.send("quick")
         assert [client.recv(timeout=WAIT), client.recv(timeout=WAIT)] == ["quick", "slow"]
-        assert [found(hit) for hit in hits(tiny, after)] == [(0, "frame", "delay", own_id(tiny), "slow")]
+        assert [found(hit) for hit in hits(tiny.server, after)] == [(0, "frame", "delay", own_id(tiny), "slow")]
 
 
 def test_a_frame_that_fails_runs_no_function_and_is_answered_as_api_gateway_answers(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "frame", "do": "fail", "match": "bad"})
+    after = inject(tiny.server, {"at": "frame", "do": "fail", "match": "bad"})
     with connect(tiny.url) as client:
         client.send("a bad one")
         told = json.loads(client.recv(timeout=WAIT))
@@ -86,7 +88,7 @@ def test_a_frame_that_fails_runs_no_function_and_is_answered_as_api_gateway_answ
         client.send("last")
         assert drain(client) == []
         assert seen_bodies(tiny, own_id(tiny)) == ["last"]
-        assert [found(hit) for hit in hits(tiny, after)] == [(0, "frame", "fail", own_id(tiny), "a bad one")]
+        assert [found(hit) for hit in hits(tiny.server, after)] == [(0, "frame", "fail", own_id(tiny), "a bad one")]
 
 
 @pytest.mark.parametrize(
@@ -102,15 +104,15 @@ def test_a_frame_that_fails_runs_no_function_and_is_answered_as_api_gateway_answ
 def test_a_delivery_is_answered_and_arrives_as_its_fault_says(
     tiny: Tiny, do: str, answer: str, received: list[str]
 ) -> None:
-    after = inject(tiny, {"at": "delivery", "do": do, "match": "it"})
+    after = inject(tiny.server, {"at": "delivery", "do": do, "match": "it"})
     with connect(tiny.url) as client:
         assert post(tiny, own_id(tiny), "it", "last") == [answer, "200"]
         assert drain(client) == received
-        assert [found(hit) for hit in hits(tiny, after)] == [(0, "delivery", do, own_id(tiny), "it")]
+        assert [found(hit) for hit in hits(tiny.server, after)] == [(0, "delivery", do, own_id(tiny), "it")]
 
 
 def test_a_delivery_that_is_delayed_is_answered_at_once_and_overtaken(tiny: Tiny) -> None:
-    inject(tiny, {"at": "delivery", "do": "delay", "ms": "1500-2000", "match": "slow"})
+    inject(tiny.server, {"at": "delivery", "do": "delay", "ms": "1500-2000", "match": "slow"})
     with connect(tiny.url) as client:
         assert post(tiny, own_id(tiny), "slow", "quick") == ["200", "200"]
         assert [client.recv(timeout=WAIT), client.recv(timeout=WAIT)] == ["quick", "slow"]
@@ -118,7 +120,7 @@ def test_a_delivery_that_is_delayed_is_answered_at_once_and_overtaken(tiny: Tiny
 
 def test_a_delay_and_a_double_and_a_forget_are_three_rules_for_one_delivery(tiny: Tiny) -> None:
     after = inject(
-        tiny,
+        tiny.server,
         *({"at": "delivery", "match": "it", **rule} for rule in ({"do": "delay", "ms": "50"}, {"do": "double"})),
         {"at": "delivery", "match": "it", "do": "forget"},
         {"at": "delivery", "match": "it", "do": "drop"},
@@ -126,11 +128,11 @@ def test_a_delay_and_a_double_and_a_forget_are_three_rules_for_one_delivery(tiny
     with connect(tiny.url) as client:
         assert post(tiny, own_id(tiny), "it") == ["500 InternalServerErrorException"]
         assert [client.recv(timeout=WAIT), client.recv(timeout=WAIT)] == ["it", "it"]
-        assert [hit["do"] for hit in hits(tiny, after)] == ["delay", "double", "forget"]
+        assert [hit.do for hit in hits(tiny.server, after)] == ["delay", "double", "forget"]
 
 
 def test_a_delivery_whose_client_has_gone_meanwhile_is_nobodys_error(tiny: Tiny) -> None:
-    inject(tiny, {"at": "delivery", "do": "delay", "ms": "300"})
+    inject(tiny.server, {"at": "delivery", "do": "delay", "ms": "300"})
     with connect(tiny.url):
         gone = own_id(tiny)
         assert post(tiny, gone, "late") == ["200"]
@@ -142,18 +144,18 @@ def test_a_delivery_whose_client_has_gone_meanwhile_is_nobodys_error(tiny: Tiny)
 
 
 def test_a_post_that_would_fail_anyway_is_not_struck(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "delivery", "do": "drop"})
+    after = inject(tiny.server, {"at": "delivery", "do": "drop"})
     assert post(tiny, "AAAAAAAAAAAAAAA=", "it") == ["410 GoneException"]
     with connect(tiny.url):
         assert post(tiny, own_id(tiny), "x" * 131_073) == ["413 PayloadTooLargeException"]
-    assert hits(tiny, after) == []
+    assert hits(tiny.server, after) == []
 
 
 def test_a_disconnect_that_is_lost_invokes_nothing_and_the_next_one_comes(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "disconnect", "do": "lose", "times": 1})
+    after = inject(tiny.server, {"at": "disconnect", "do": "lose", "times": 1})
     with connect(tiny.url):
         lost = own_id(tiny)
-    (hit,) = until(lambda: hits(tiny, after) or None, "a lost $disconnect")
+    (hit,) = until(lambda: hits(tiny.server, after) or None, "a lost $disconnect")
     assert found(hit) == (0, "disconnect", "lose", lost, "")
     assert post(tiny, lost, "it") == ["410 GoneException"]
     with connect(tiny.url):
@@ -163,10 +165,10 @@ def test_a_disconnect_that_is_lost_invokes_nothing_and_the_next_one_comes(tiny: 
 
 
 def test_a_frozen_socket_stays_open_fills_until_429_and_goes_on_when_it_is_thawed(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "socket", "do": "freeze"})
+    after = inject(tiny.server, {"at": "socket", "do": "freeze"})
     with connect(tiny.url, max_queue=None, ping_interval=None) as client:
         connection_id = own_id(tiny)
-        (hit,) = until(lambda: hits(tiny, after) or None, "a frozen socket")
+        (hit,) = until(lambda: hits(tiny.server, after) or None, "a frozen socket")
         assert found(hit) == (0, "socket", "freeze", connection_id, "")
         client.send("frozen in")
         answers = post(tiny, connection_id, *[f"{number:0131000}" for number in range(9)])
@@ -174,41 +176,41 @@ def test_a_frozen_socket_stays_open_fills_until_429_and_goes_on_when_it_is_thawe
         with pytest.raises(TimeoutError):
             client.recv(timeout=0)
         assert seen_bodies(tiny, connection_id) == []
-        assert control(tiny, "DELETE", "/_faults")[0] == 200
+        lift(tiny.server)
         assert [text[-1] for text in drain(client, "frozen in")] == list("01234567")
 
 
 def test_of_a_full_buffer_no_fault_is_entered_and_what_was_answered_comes(tiny: Tiny) -> None:
     delay = {"at": "delivery", "do": "delay", "ms": "1", "match": "late"}
-    after = inject(tiny, {"at": "socket", "do": "freeze"}, delay, {"at": "delivery", "do": "double"})
+    after = inject(tiny.server, {"at": "socket", "do": "freeze"}, delay, {"at": "delivery", "do": "double"})
     with connect(tiny.url, max_queue=None, ping_interval=None) as client:
         connection_id = own_id(tiny)
-        until(lambda: hits(tiny, after) or None, "a frozen socket")
+        until(lambda: hits(tiny.server, after) or None, "a frozen socket")
         big = [f"{number:0131000}" for number in range(5)]
         assert post(tiny, connection_id, "late", *big) == ["200"] * 5 + ["429 LimitExceededException"]
-        assert [hit["do"] for hit in hits(tiny, after)] == ["freeze", "delay", *["double"] * 5]
-        control(tiny, "DELETE", "/_faults")
+        assert [hit.do for hit in hits(tiny.server, after)] == ["freeze", "delay", *["double"] * 5]
+        lift(tiny.server)
         client.send("last")
         assert sorted(text[-4:] for text in drain(client)) == sorted(["late"] * 2 + [f"000{n}" for n in range(4)] * 2)
 
 
 def test_of_two_freezes_the_longer_counts(tiny: Tiny) -> None:
-    inject(tiny, {"at": "socket", "do": "freeze"}, {"at": "socket", "do": "freeze", "ms": "1"})
+    inject(tiny.server, {"at": "socket", "do": "freeze"}, {"at": "socket", "do": "freeze", "ms": "1"})
     with connect(tiny.url) as client:
         connection_id = own_id(tiny)
         client.send("hello")
         with connect(tiny.url) as other:
-            assert control(tiny, "PUT", "/_faults", "{}")[0] == 200
+            assert ask(tiny.server, "PUT", "/_faults", "{}")[0] == 200
         with connect(tiny.url) as other:
             other.send("meanwhile")
             assert other.recv(timeout=WAIT) == "meanwhile"
         assert seen_bodies(tiny, connection_id) == []
-        control(tiny, "DELETE", "/_faults")
+        lift(tiny.server)
         assert client.recv(timeout=WAIT) == "hello"
 
 
 def test_a_socket_thaws_by_itself_after_its_time(tiny: Tiny) -> None:
-    inject(tiny, {"at": "socket", "do": "freeze", "ms": "1500", "times": 1})
+    inject(tiny.server, {"at": "socket", "do": "freeze", "ms": "1500", "times": 1})
     begun = time.monotonic()
     with connect(tiny.url) as client:
         connection_id = own_id(tiny)
@@ -222,7 +224,7 @@ def test_a_socket_thaws_by_itself_after_its_time(tiny: Tiny) -> None:
 
 
 def test_a_frozen_socket_can_be_closed_all_the_same(tiny: Tiny) -> None:
-    inject(tiny, {"at": "socket", "do": "freeze"})
+    inject(tiny.server, {"at": "socket", "do": "freeze"})
     with connect(tiny.url, close_timeout=WAIT) as client:
         connection_id = own_id(tiny)
         tiny.management().delete_connection(ConnectionId=connection_id)
@@ -232,24 +234,24 @@ def test_a_frozen_socket_can_be_closed_all_the_same(tiny: Tiny) -> None:
 
 
 def test_a_socket_is_cut_without_a_close_frame(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "socket", "do": "cut", "ms": "100-200"})
+    after = inject(tiny.server, {"at": "socket", "do": "cut", "ms": "100-200"})
     with connect(tiny.url) as client:
         connection_id = own_id(tiny)
         with pytest.raises(ConnectionClosedError) as closed:
             client.recv(timeout=WAIT)
         assert closed.value.rcvd is None
     assert tiny.event("DISCONNECT", connection_id)["requestContext"]["disconnectStatusCode"] == 1006
-    assert [found(hit) for hit in hits(tiny, after)] == [(0, "socket", "cut", connection_id, "")]
+    assert [found(hit) for hit in hits(tiny.server, after)] == [(0, "socket", "cut", connection_id, "")]
 
 
 def test_a_socket_may_be_frozen_first_and_cut_then(tiny: Tiny) -> None:
-    after = inject(tiny, {"at": "socket", "do": "freeze"}, {"at": "socket", "do": "cut", "ms": "100"})
+    after = inject(tiny.server, {"at": "socket", "do": "freeze"}, {"at": "socket", "do": "cut", "ms": "100"})
     with connect(tiny.url) as client:
         connection_id = own_id(tiny)
         with pytest.raises(ConnectionClosedError):
             client.recv(timeout=WAIT)
     assert tiny.event("DISCONNECT", connection_id)["requestContext"]["disconnectStatusCode"] == 1006
-    assert [hit["do"] for hit in hits(tiny, after)] == ["freeze", "cut"]
+    assert [hit.do for hit in hits(tiny.server, after)] == ["freeze", "cut"]
 
 
 def test_the_same_seed_and_traffic_give_the_same_hits(tiny: Tiny) -> None:
@@ -260,10 +262,10 @@ def test_the_same_seed_and_traffic_give_the_same_hits(tiny: Tiny) -> None:
     ]
     runs = []
     for seed in (1, 1, 2):
-        after = inject(tiny, *rules, seed=seed)
+        after = inject(tiny.server, *rules, seed=seed)
         with connect(tiny.url, max_queue=None):
             post(tiny, own_id(tiny), *map(str, range(60)))
-        runs.append([(hit["rule"], hit["do"], hit["detail"]) for hit in hits(tiny, after)])
+        runs.append([(hit.rule, hit.do, hit.detail) for hit in hits(tiny.server, after)])
     assert runs[0] == runs[1] != runs[2]
     assert {do for _, do, _ in runs[0]} == {"drop", "throttle", "double"}
 
@@ -275,7 +277,7 @@ def test_a_server_full_of_frozen_sockets_stops_as_any_other(
     with faulty(tmp_path_factory.mktemp("other"), plan=plan) as other:
         client = connect(other.url, ping_interval=None)
         connection_id = own_id(other)
-        until(lambda: hits(other) or None, "a frozen socket")
+        until(lambda: hits(other.server) or None, "a frozen socket")
     with pytest.raises(ConnectionClosedError):
         client.recv(timeout=WAIT)
     assert other.event("DISCONNECT", connection_id)["requestContext"]["disconnectStatusCode"] == 1001

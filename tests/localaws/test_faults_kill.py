@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,12 +17,11 @@ from websockets.sync.client import connect
 from localaws.dynamodb import Store
 from localaws.faults import Faults, Plan
 from localaws.kills import Kills
-from tests.conftest import dynamodb_client, everything_in
+from tests.faults import Json, hits, inject, lift
 from tests.localaws import invoked, signed
-from tests.localaws.faulty import Json, control, faulty, hits, inject
-from tests.localaws.test_server import TABLE, failure
+from tests.localaws.faulty import emptied, faulty, faulty_with_table, stored
+from tests.localaws.test_server import failure
 from tests.localaws.tiny import Tiny, until, write_project
-from tests.server import ROOT
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -72,35 +70,20 @@ def puts(event, context):
     return event
 """
 
-NAME = "tiny-dev"
 KILL = {"at": "invocation", "do": "kill"}
-
-
-def write_table(folder: Path) -> Path:
-    (folder / ".chalice").mkdir()
-    shutil.copy(ROOT / ".chalice" / "resources.json", folder / ".chalice")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
-    folder = write_table(tmp_path_factory.mktemp("tiny"))
-    with faulty(folder, HANDLERS, config=TABLE, env={"LOCALAWS_WORKERS": "2"}) as running:
+    with faulty_with_table(tmp_path_factory.mktemp("tiny"), HANDLERS, {"LOCALAWS_WORKERS": "2"}) as running:
         yield running
 
 
 @pytest.fixture
 def behind(tiny: Tiny) -> Iterator[DynamoDBClient]:
     """The store itself, emptied; no test leaves faults to the next."""
-    client = dynamodb_client(tiny.server.store)
-    for item in everything_in(client, NAME):
-        client.delete_item(TableName=NAME, Key={name: item[name] for name in ("channel", "member")})
-    yield client
-    assert control(tiny, "DELETE", "/_faults")[1]["rules"] == []
-
-
-def stored(client: DynamoDBClient) -> list[int]:
-    return sorted(int(each["member"]["S"]) for each in everything_in(client, NAME))
+    yield emptied(tiny)
+    lift(tiny.server)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +102,7 @@ def stored(client: DynamoDBClient) -> list[int]:
 def test_an_invocation_dies_at_its_request_before_or_after_that_is_carried_out(
     tiny: Tiny, behind: DynamoDBClient, rule: Json, puts: list[int], sends: list[str]
 ) -> None:
-    after = inject(tiny, {**KILL, "match": "message", "times": 1, **rule})
+    after = inject(tiny.server, {**KILL, "match": "message", "times": 1, **rule})
     with connect(tiny.url) as client:
         connection_id = tiny.event("CONNECT")["requestContext"]["connectionId"]
         client.send("go")
@@ -128,30 +111,30 @@ def test_an_invocation_dies_at_its_request_before_or_after_that_is_carried_out(
             got.append(text)
         assert json.loads(text)["connectionId"] == connection_id
         assert (stored(behind), got) == (puts, sends)
-        (hit,) = hits(tiny, after)
-        assert (hit["rule"], hit["at"], hit["do"]) == (0, "invocation", "kill")
-        assert (hit["connection"], hit["detail"]) == (connection_id, "tiny-dev-websocket_message")
+        (hit,) = hits(tiny.server, after)
+        assert (hit.rule, hit.at, hit.do) == (0, "invocation", "kill")
+        assert (hit.connection, hit.detail) == (connection_id, "tiny-dev-websocket_message")
         client.send("again")
         assert [client.recv(timeout=20), client.recv(timeout=20)] == ["1", "2"]
         until(lambda: stored(behind) == [1, 2, 3] or None, "the whole of an invocation", tiny.server.log)
 
 
 def test_an_invocation_that_makes_fewer_requests_lives_and_is_no_hit(tiny: Tiny, behind: DynamoDBClient) -> None:
-    after = inject(tiny, {**KILL, "request": 3})
+    after = inject(tiny.server, {**KILL, "request": 3})
     assert invoked.result(tiny, "puts", 2) == 2
-    assert hits(tiny, after) == []
+    assert hits(tiny.server, after) == []
     assert stored(behind) == [0, 1]
 
 
 def test_requests_are_counted_from_each_invocations_beginning(tiny: Tiny, behind: DynamoDBClient) -> None:
-    after = inject(tiny, {**KILL, "request": 3})
+    after = inject(tiny.server, {**KILL, "request": 3})
     for _ in range(3):
         assert invoked.result(tiny, "puts", 2) == 2
-    assert hits(tiny, after) == []
+    assert hits(tiny.server, after) == []
 
 
 def test_requests_of_an_invocation_that_runs_beside_it_are_not_its_own(tiny: Tiny, behind: DynamoDBClient) -> None:
-    after = inject(tiny, {**KILL, "match": "hold", "request": 2})
+    after = inject(tiny.server, {**KILL, "match": "hold", "request": 2})
     with ThreadPoolExecutor() as pool:
         held = pool.submit(invoked.result, tiny, "hold")
         until(lambda: stored(behind) == [9] or None, "its first request", tiny.server.log)
@@ -159,51 +142,51 @@ def test_requests_of_an_invocation_that_runs_beside_it_are_not_its_own(tiny: Tin
         until(lambda: stored(behind) == [0, 1, 2, 9] or None, "the other's requests", tiny.server.log)
         tiny.touch("held")
         assert held.result() is None
-    assert hits(tiny, after) == []
+    assert hits(tiny.server, after) == []
 
 
 def test_an_invoker_is_told_that_the_runtime_exited(tiny: Tiny, behind: DynamoDBClient) -> None:
-    after = inject(tiny, {**KILL, "match": "puts", "request": 2})
+    after = inject(tiny.server, {**KILL, "match": "puts", "request": 2})
     answer = invoked.call(tiny, "puts", 5)
     told = json.loads(answer["Payload"])
     assert (answer["FunctionError"], told["errorType"]) == ("Unhandled", "Runtime.ExitError")
     assert told["errorMessage"].endswith(" Error: Runtime exited with error: signal: killed")
     assert stored(behind) == [0]
-    assert [(hit["connection"], hit["detail"]) for hit in hits(tiny, after)] == [(None, "tiny-dev-puts")]
+    assert [(hit.connection, hit.detail) for hit in hits(tiny.server, after)] == [(None, "tiny-dev-puts")]
 
 
 def test_an_asynchronous_invocation_that_is_killed_is_run_again(tiny: Tiny, behind: DynamoDBClient) -> None:
-    after = inject(tiny, {**KILL, "match": "puts", "request": 2, "times": 2})
+    after = inject(tiny.server, {**KILL, "match": "puts", "request": 2, "times": 2})
     before = len((tiny.project / "ran").read_text())
     assert invoked.call(tiny, "puts", 3, InvocationType="Event")["StatusCode"] == 202
     until(lambda: stored(behind) == [0, 1, 2] or None, "the third attempt's end", tiny.server.log)
     assert len((tiny.project / "ran").read_text()) == before + 3
-    assert len(hits(tiny, after)) == 2
+    assert len(hits(tiny.server, after)) == 2
 
 
 def test_a_share_of_invocations_dies_the_same_share_with_the_same_seed(tiny: Tiny, behind: DynamoDBClient) -> None:
     runs: list[list[bool]] = []
     for _ in range(2):
-        inject(tiny, {**KILL, "share": 0.5, "request": 0}, seed=4)
+        inject(tiny.server, {**KILL, "share": 0.5, "request": 0}, seed=4)
         runs.append(["FunctionError" in invoked.call(tiny, "puts", 0) for _ in range(6)])
     assert runs[0] == runs[1]
     assert set(runs[0]) == {True, False}
 
 
 def test_a_connect_that_is_killed_refuses_the_handshake(tiny: Tiny, behind: DynamoDBClient) -> None:
-    inject(tiny, {**KILL, "match": "connect", "request": 0, "times": 1})
+    inject(tiny.server, {**KILL, "match": "connect", "request": 0, "times": 1})
     key = "AAAAAAAAAAAAAAAAAAAAAA=="
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key}
     assert signed.send(tiny.server.port, "GET", "/", headers=headers).status == 502
 
 
 def test_other_requests_and_other_peoples_are_not_counted(tiny: Tiny, behind: DynamoDBClient) -> None:
-    after = inject(tiny, {**KILL, "request": 1, "match": "message"})
+    after = inject(tiny.server, {**KILL, "request": 1, "match": "message"})
     with connect(tiny.url):
         connection_id = tiny.event("CONNECT")["requestContext"]["connectionId"]
         tiny.management().post_to_connection(ConnectionId=connection_id, Data=b"from elsewhere")
         assert invoked.result(tiny, "puts", 2) == 2
-    assert hits(tiny, after) == []
+    assert hits(tiny.server, after) == []
 
 
 def test_keys_of_the_users_own_cannot_be_told_apart_and_count_nothing(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from localaws.dynamodb import Store
-from tests.conftest import dynamodb_client, everything_in
+from tests.faults import Json, hits, inject, lift
 from tests.localaws import invoked, signed
-from tests.localaws.faulty import Json, control, faulty, hits, inject
-from tests.localaws.test_server import TABLE
-from tests.localaws.tiny import RECORDER, Tiny, served, until
-from tests.server import ROOT
+from tests.localaws.faulty import emptied, faulty, faulty_with_table, stored
+from tests.localaws.tiny import RECORDER, TABLE_NAME, Tiny, served, until
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -52,26 +49,18 @@ def endpoint(event, context):
 """
 )
 
-NAME = "tiny-dev"
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / ".chalice").mkdir()
-    shutil.copy(ROOT / ".chalice" / "resources.json", folder / ".chalice")
-    with faulty(folder, HANDLERS, config=TABLE) as running:
+    with faulty_with_table(tmp_path_factory.mktemp("tiny"), HANDLERS) as running:
         yield running
 
 
 @pytest.fixture
 def behind(tiny: Tiny) -> Iterator[DynamoDBClient]:
     """The store itself, emptied; no test leaves faults to the next."""
-    client = dynamodb_client(tiny.server.store)
-    for item in everything_in(client, NAME):
-        client.delete_item(TableName=NAME, Key={name: item[name] for name in ("channel", "member")})
-    yield client
-    assert control(tiny, "DELETE", "/_faults")[1]["rules"] == []
+    yield emptied(tiny)
+    lift(tiny.server)
 
 
 def call(tiny: Tiny, operation: str, **parameters: Any) -> Any:
@@ -84,18 +73,18 @@ def item(number: int) -> Json:
 
 
 def put(tiny: Tiny, number: int) -> Any:
-    return call(tiny, "put_item", TableName=NAME, Item=item(number))
+    return call(tiny, "put_item", TableName=TABLE_NAME, Item=item(number))
 
 
-def stored(client: DynamoDBClient) -> list[int]:
-    return sorted(int(each["member"]["S"]) for each in everything_in(client, NAME))
+def unwritten(answer: Json) -> list[int]:
+    return sorted(int(each["PutRequest"]["Item"]["member"]["S"]) for each in answer["UnprocessedItems"][TABLE_NAME])
 
 
 def test_without_faults_requests_pass_unchanged_and_the_store_itself_is_shown(
     tiny: Tiny, behind: DynamoDBClient
 ) -> None:
     assert put(tiny, 1) == ["200", {}]
-    assert call(tiny, "get_item", TableName=NAME, Key=item(1)) == ["200", {"Item": item(1)}]
+    assert call(tiny, "get_item", TableName=TABLE_NAME, Key=item(1)) == ["200", {"Item": item(1)}]
     assert call(tiny, "put_item", TableName="none", Item=item(1)) == ["400", "ResourceNotFoundException"]
     assert invoked.result(tiny, "endpoint") != tiny.server.store
     assert stored(behind) == [1]
@@ -113,23 +102,23 @@ def test_without_faults_requests_pass_unchanged_and_the_store_itself_is_shown(
 def test_a_request_is_answered_and_carried_out_as_its_fault_says(
     tiny: Tiny, behind: DynamoDBClient, do: str, answer: Any, there: list[int]
 ) -> None:
-    after = inject(tiny, {"at": "store", "do": do, "match": "PutItem", "times": 1})
+    after = inject(tiny.server, {"at": "store", "do": do, "match": "PutItem", "times": 1})
     assert put(tiny, 1) == answer
     assert stored(behind) == there
-    assert call(tiny, "get_item", TableName=NAME, Key=item(7)) == ["200", {}]
+    assert call(tiny, "get_item", TableName=TABLE_NAME, Key=item(7)) == ["200", {}]
     assert put(tiny, 2) == ["200", {}]
-    (hit,) = hits(tiny, after)
-    assert (hit["at"], hit["do"], hit["connection"], hit["detail"]) == ("store", do, None, "PutItem")
+    (hit,) = hits(tiny.server, after)
+    assert (hit.at, hit.do, hit.connection, hit.detail) == ("store", do, None, "PutItem")
     assert "Traceback" not in tiny.server.log()
 
 
 def test_a_request_that_is_delayed_is_carried_out_later(tiny: Tiny, behind: DynamoDBClient) -> None:
-    after = inject(tiny, {"at": "store", "do": "delay", "ms": "1000-1500", "match": "PutItem"})
+    after = inject(tiny.server, {"at": "store", "do": "delay", "ms": "1000-1500", "match": "PutItem"})
     begun = time.monotonic()
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(put, tiny, 1)
-        until(lambda: hits(tiny, after) or None, "a delayed request", tiny.server.log)
-        assert call(tiny, "get_item", TableName=NAME, Key=item(1)) == ["200", {}] or time.monotonic() - begun > 1
+        until(lambda: hits(tiny.server, after) or None, "a delayed request", tiny.server.log)
+        assert call(tiny, "get_item", TableName=TABLE_NAME, Key=item(1)) == ["200", {}] or time.monotonic() - begun > 1
         assert slow.result() == ["200", {}]
     assert stored(behind) == [1]
 
@@ -138,14 +127,14 @@ def test_a_request_that_is_delayed_is_carried_out_later(tiny: Tiny, behind: Dyna
 def test_a_part_of_a_batch_of_writes_is_not_carried_out_and_comes_back(
     tiny: Tiny, behind: DynamoDBClient, count: int
 ) -> None:
-    after = inject(tiny, {"at": "store", "do": "unprocessed"})
+    after = inject(tiny.server, {"at": "store", "do": "unprocessed"})
     writes = [{"PutRequest": {"Item": item(number)}} for number in range(count)]
-    status, answer = call(tiny, "batch_write_item", RequestItems={NAME: writes})
-    undone = sorted(int(each["PutRequest"]["Item"]["member"]["S"]) for each in answer["UnprocessedItems"][NAME])
+    status, answer = call(tiny, "batch_write_item", RequestItems={TABLE_NAME: writes})
+    undone = unwritten(answer)
     assert status == "200"
     assert sorted(stored(behind) + undone) == list(range(count))
     assert undone
-    assert [hit["detail"] for hit in hits(tiny, after)] == ["BatchWriteItem"]
+    assert [hit.detail for hit in hits(tiny.server, after)] == ["BatchWriteItem"]
     assert put(tiny, 99) == ["200", {}]
 
 
@@ -153,29 +142,29 @@ def test_two_rules_leave_more_of_a_batch_undone_than_one(tiny: Tiny, behind: Dyn
     writes = [{"PutRequest": {"Item": item(number)}} for number in range(25)]
     undone = []
     for rules in (1, 2):  # the first draws the same in both
-        inject(tiny, *rules * [{"at": "store", "do": "unprocessed"}])
-        _, answer = call(tiny, "batch_write_item", RequestItems={NAME: writes})
-        undone.append({int(each["PutRequest"]["Item"]["member"]["S"]) for each in answer["UnprocessedItems"][NAME]})
+        inject(tiny.server, *rules * [{"at": "store", "do": "unprocessed"}])
+        _, answer = call(tiny, "batch_write_item", RequestItems={TABLE_NAME: writes})
+        undone.append(set(unwritten(answer)))
     assert undone[0] < undone[1]
     assert {*stored(behind), *undone[0]} == set(range(25))
 
 
 def test_a_part_of_a_batch_of_reads_comes_back(tiny: Tiny, behind: DynamoDBClient) -> None:
     for number in range(9):
-        behind.put_item(TableName=NAME, Item=item(number))
-    inject(tiny, {"at": "store", "do": "unprocessed"})
+        behind.put_item(TableName=TABLE_NAME, Item=item(number))
+    inject(tiny.server, {"at": "store", "do": "unprocessed"})
     keys = [item(number) for number in range(9)]
-    status, answer = call(tiny, "batch_get_item", RequestItems={NAME: {"Keys": keys}})
+    status, answer = call(tiny, "batch_get_item", RequestItems={TABLE_NAME: {"Keys": keys}})
     assert status == "200"
-    found, undone = answer["Responses"][NAME], answer["UnprocessedKeys"][NAME]["Keys"]
+    found, undone = answer["Responses"][TABLE_NAME], answer["UnprocessedKeys"][TABLE_NAME]["Keys"]
     assert sorted(each["member"]["S"] for each in found + undone) == [each["member"]["S"] for each in keys]
     assert found and undone
 
 
 def test_a_batch_that_the_store_refuses_is_refused(tiny: Tiny, behind: DynamoDBClient) -> None:
-    inject(tiny, {"at": "store", "do": "unprocessed"})
+    inject(tiny.server, {"at": "store", "do": "unprocessed"})
     writes = [{"PutRequest": {"Item": item(number)}} for number in (1, 1, 1)]  # some two of them come through
-    assert call(tiny, "batch_write_item", RequestItems={NAME: writes * 20}) == ["400", "ValidationException"]
+    assert call(tiny, "batch_write_item", RequestItems={TABLE_NAME: writes * 20}) == ["400", "ValidationException"]
 
 
 def test_the_same_seed_and_requests_give_the_same_hits_and_leave_the_same_undone(
@@ -185,9 +174,9 @@ def test_the_same_seed_and_requests_give_the_same_hits_and_leave_the_same_undone
     runs = []
     for seed in (1, 1, 2):
         rules = ({"at": "store", "do": "fail", "share": 0.3}, {"at": "store", "do": "unprocessed", "share": 0.5})
-        after = inject(tiny, *rules, seed=seed)
-        answers = [call(tiny, "batch_write_item", RequestItems={NAME: writes}) for _ in range(12)]
-        runs.append((answers, [(hit["rule"], hit["do"], hit["detail"]) for hit in hits(tiny, after)]))
+        after = inject(tiny.server, *rules, seed=seed)
+        answers = [call(tiny, "batch_write_item", RequestItems={TABLE_NAME: writes}) for _ in range(12)]
+        runs.append((answers, [(hit.rule, hit.do, hit.detail) for hit in hits(tiny.server, after)]))
     assert runs[0] == runs[1] != runs[2]
     assert {do for _, do, _ in runs[0][1]} == {"fail", "unprocessed"}
 
@@ -198,7 +187,7 @@ def test_a_store_that_is_given_gets_faults_too_and_keeps_its_place_in_the_greeti
         with faulty(tmp_path, HANDLERS, env=env) as other:
             assert f"store at {given.endpoint} (from AWS_ENDPOINT_URL_DYNAMODB)" in other.server.log()
             assert call(other, "list_tables") == ["200", {"TableNames": []}]
-            inject(other, {"at": "store", "do": "fail"})
+            inject(other.server, {"at": "store", "do": "fail"})
             assert call(other, "list_tables") == ["500", "InternalServerError"]
 
 
@@ -215,10 +204,10 @@ def test_without_the_setting_nothing_stands_before_the_store(tmp_path: Path) -> 
 
 
 def test_a_body_that_is_meant_to_hurt_reaches_the_store_or_nobody(tiny: Tiny, behind: DynamoDBClient) -> None:
-    inject(tiny, {"at": "store", "do": "unprocessed"})
+    inject(tiny.server, {"at": "store", "do": "unprocessed"})
     port = int(invoked.result(tiny, "endpoint").rpartition(":")[2])
     for body in (b"", b"\xff", b"[" * 100_000, json.dumps({"RequestItems": {"t": 7}}).encode()):
         headers = {"X-Amz-Target": "DynamoDB_20120810.BatchWriteItem", "Content-Type": "application/x-amz-json-1.0"}
         assert 400 <= signed.send(port, "POST", "/", body, headers).status <= 500
-    assert call(tiny, "list_tables") == ["200", {"TableNames": [NAME]}]
+    assert call(tiny, "list_tables") == ["200", {"TableNames": [TABLE_NAME]}]
     assert "Traceback" not in tiny.server.log()

@@ -14,10 +14,8 @@ from websockets.sync.client import connect
 from localaws import dynamodb
 from localaws.dynamodb import Store
 from tests import server
-from tests.localaws.tiny import RECORDER, served, write_project
+from tests.localaws.tiny import RECORDER, TABLE, served, write_project
 from tests.server import ROOT
-
-TABLE = {"stages": {"dev": {"environment_variables": {"TABLE_NAME": "tiny-dev"}}}}
 
 
 def failure(project: Path, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> str:

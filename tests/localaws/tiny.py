@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TABLE_NAME = "tiny-dev"
+TABLE = {"stages": {"dev": {"environment_variables": {"TABLE_NAME": TABLE_NAME}}}}
+"""The config of an app with a table."""
+
 WAIT_S = 20.0
 """The bound of every wait for something that must happen."""
 

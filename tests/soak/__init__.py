@@ -5,7 +5,7 @@
     accounts    who should have got what, who got it, and the cause of each loss; no I/O
     leftovers   the rows that are left in the table, and why each may be there; no I/O
     serverlog   what the server's log says that nothing else does
-    faults      which faults there are, and the server's control of them
+    faults      which faults there are
     client      one WebSocket client, in whatever dialect
     messages    what is said, in each dialect
     crowd       who connects, talks, joins, leaves and vanishes, and when

@@ -7,19 +7,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from localaws.faults import Hit
 
 from .history import marked
-
-
-class Hit(NamedTuple):
-    """One fault: what was done where, to which connection if to one, and the text or operation that it met."""
-
-    at: str
-    do: str
-    connection: str | None = None
-    detail: str = ""
-
 
 _ANSWERS = ('{"type":"ack"', '{"type":"error"')
 

@@ -12,6 +12,7 @@ from statistics import median
 from chalicelib.broadcast import YOUNG_MS
 from chalicelib.endpoint import IDLE_SECONDS as POST_IDLE_S
 from tests.conftest import dynamodb_client, everything_in
+from tests.faults import Rule, hits, inject, lift
 from tests.server import Server
 
 from . import faults
@@ -20,7 +21,7 @@ from .backend import KILLED, Backend
 from .client import ODD_FRAMES, enter
 from .crowd import Crowd, Size
 from .footprint import Footprint, Memory, footprint, memory, posts_allowed, rest_allowed
-from .history import JSON, History, Message, mark
+from .history import History, Message, mark
 from .ledger import Ledger
 from .leftovers import Leftovers, explain
 from .serverlog import incomplete_disconnects, parts_given_up, unforeseen
@@ -61,7 +62,7 @@ class Plan:
     prunes: bool
     storms: Sequence[float] = (0.15, 0.5, 0.7)
     """When the store fails for a time, as parts of the busy time."""
-    rules: Sequence[JSON] = tuple(faults.CALM)
+    rules: Sequence[Rule] = tuple(faults.CALM)
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Soak:
     def __post_init__(self) -> None:
         self.history, self.ledger = History(), Ledger()
         self._began_at = time.monotonic()
-        self._control = faults.Control(self.server.http)
+        self._last_hit = 0
         self._samples: list[tuple[float, Memory]] = []
         self._present = 0
         self._filling_since = self._busy_since = 0.0
@@ -125,7 +126,7 @@ class Soak:
         with closing(Backend(self.server.http, self.history)) as backend:
             crowd = self._crowd(self.plan.size, backend)
             early, late = await self._be_busy(crowd)
-            await self._control.clear()
+            await asyncio.to_thread(lift, self.server)
             await self._fall_silent(crowd)
             self._say("going")
             await crowd.go()
@@ -164,7 +165,7 @@ class Soak:
         await crowd.go()
 
     async def _be_busy(self, crowd: Crowd) -> tuple[Footprint, Footprint]:
-        await self._control.put([*self.plan.rules], self.plan.seed)
+        await self._inject(*self.plan.rules)
         crowd.gather()
         enough = asyncio.Event()
         busy = asyncio.create_task(crowd.be_busy(enough))
@@ -203,9 +204,9 @@ class Soak:
         passed = 0.0
         for number, share in enumerate(self.plan.storms, 1):
             await asyncio.sleep(share * self.plan.seconds - passed)
-            await self._control.put([*self.plan.rules, *faults.STORM], self.plan.seed + 2 * number - 1)
+            await self._inject(*self.plan.rules, *faults.STORM, also=2 * number - 1)
             await asyncio.sleep(STORM_S)
-            await self._control.put([*self.plan.rules], self.plan.seed + 2 * number)
+            await self._inject(*self.plan.rules, also=2 * number)
             passed = share * self.plan.seconds + STORM_S
 
     async def _fall_silent(self, crowd: Crowd) -> None:
@@ -254,9 +255,9 @@ class Soak:
         for _ in range(RESTS):
             self._say("letting pools rest")
             await asyncio.sleep(POST_IDLE_S + 1)  # how long a connection has rested is seen by the clock
-            await self._control.put([slow], self.plan.seed)
+            await self._inject(slow)
             await asyncio.gather(*(self._visit() for _ in range(at_once)))
-            await self._control.clear()
+            await asyncio.to_thread(lift, self.server)
             after = await self._come_to_rest(before)
             if after.posts <= posts_allowed(after):
                 break
@@ -279,8 +280,14 @@ class Soak:
                 return now
             await asyncio.sleep(LOOK_S)
 
+    async def _inject(self, *rules: Rule, also: int = 0) -> None:
+        """`also` makes the dice others than before."""
+        await asyncio.to_thread(inject, self.server, *rules, seed=self.plan.seed + also)
+
     async def _look(self, phase: str) -> None:
-        self.ledger.add(await self._control.new_hits())
+        new = await asyncio.to_thread(hits, self.server, self._last_hit)
+        self._last_hit = new[-1].number if new else self._last_hit
+        self.ledger.add(new)
         self._samples.append((time.monotonic(), await asyncio.to_thread(memory, self.server)))
         self._say(phase)
 

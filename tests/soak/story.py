@@ -6,9 +6,11 @@ import json
 from math import inf
 from typing import Any
 
+from localaws.faults import Hit
+
 from .accounts import Verdict, judge
 from .history import TEXT, Connection, History, Message, Stay, mark
-from .ledger import Hit, Ledger
+from .ledger import Ledger
 
 ANN, BEN, CAT = "ann", "ben", "cat"
 
@@ -51,9 +53,14 @@ class Story:
         return judge(self.history, Ledger(hits))
 
 
+def hit(at: str, do: str, connection: str | None = None, detail: str = "") -> Hit:
+    """Of whatever rule."""
+    return Hit(0, 0, at, do, connection, detail)
+
+
 def delivery(do: str, connection: str = BEN, number: int = 7) -> Hit:
-    return Hit("delivery", do, connection, f"{mark(number)} hello")
+    return hit("delivery", do, connection, f"{mark(number)} hello")
 
 
 def answer(do: str, kind: str = "ack", number: int = 7) -> Hit:
-    return Hit("delivery", do, ANN, json.dumps({"type": kind, "id": mark(number)}, separators=(",", ":")))
+    return hit("delivery", do, ANN, json.dumps({"type": kind, "id": mark(number)}, separators=(",", ":")))
