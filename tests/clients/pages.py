@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
-from playwright.sync_api import Browser, BrowserContext, Page, WebSocket, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from .programs import HERE, chromium, installed
@@ -145,24 +145,31 @@ class ClientPage:
         context.add_init_script(ONLY_SIGNALING)
         self.page: Page = context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("websocket", self._record)
+        self._record(context.new_cdp_session(self.page))
         self.page.goto(url)
         self.page.wait_for_function("window.hooks")
 
-    def _record(self, socket: WebSocket) -> None:
-        number = self.sockets
-        self.sockets += 1
+    def _record(self, session: CDPSession) -> None:
+        """Chromium's own record, for its times: what Playwright tells of two pages may come in the wrong order."""
+        numbers: dict[str, int] = {}
 
-        def record(direction: Literal["sent", "received"], payload: str | bytes) -> None:
-            self.frames.append(Frame(direction, str(payload), number, time.monotonic()))
+        def record_socket(event: dict[str, Any]) -> None:
+            numbers[event["requestId"]] = self.sockets
+            self.sockets += 1
 
-        def record_close(_socket: WebSocket) -> None:
-            self.closed_at[number] = time.monotonic()
+        def record(direction: Literal["sent", "received"], event: dict[str, Any]) -> None:
+            text, number = event["response"]["payloadData"], numbers[event["requestId"]]
+            self.frames.append(Frame(direction, text, number, event["timestamp"]))
 
-        socket.on("framesent", functools.partial(record, "sent"))
-        socket.on("framereceived", functools.partial(record, "received"))
-        socket.on("close", record_close)
-        socket.on("socketerror", lambda error: self.failed_handshakes.append(error))  # noqa: PLW0108  Playwright marks it
+        def record_close(event: dict[str, Any]) -> None:
+            self.closed_at[numbers[event["requestId"]]] = event["timestamp"]
+
+        session.on("Network.webSocketCreated", record_socket)
+        session.on("Network.webSocketFrameSent", functools.partial(record, "sent"))
+        session.on("Network.webSocketFrameReceived", functools.partial(record, "received"))
+        session.on("Network.webSocketClosed", record_close)
+        session.on("Network.webSocketFrameError", lambda event: self.failed_handshakes.append(event["errorMessage"]))
+        session.send("Network.enable")
 
     def received(self) -> list[str]:
         """The texts that the server sent to this page so far, in order."""
