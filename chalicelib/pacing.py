@@ -3,7 +3,8 @@
 The quota is one token bucket for the whole account, inbound frames and connects included: 10,000 requests a second and
 a burst of 5,000, in some regions a quarter of both. So posts are paced to a configured rate, with a burst in the same
 proportion. That others use the same quota is seen from 429s alone. One may be a single slow client's, whose buffer is
-full; where they are more than a hundredth of all posts, everything is slowed to the share that was let through.
+full, tried again and again; where they are more than a hundredth of many posts in a short time, everything is slowed
+to the share that was let through.
 https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
 """
 
@@ -19,6 +20,11 @@ BURST_MS = 500
 WINDOW_MS = 250
 WINDOW_POSTS = 100
 """How often 429s are looked at: once both have passed."""
+
+WINDOW_MOST_MS = 1_000
+"""So few posts in so long a time say nothing of the quota: a tenth of them may be the repeats of one client whose
+buffer is full. Nor does what was refused before this environment was frozen.
+"""
 
 THROTTLED_SHARE = 0.01
 THROTTLED_LEAST = 10
@@ -57,8 +63,10 @@ class Pacer:
         with self._lock:
             now = self._clock.elapsed_ms()
             self._posts += 1
-            if self._posts >= WINDOW_POSTS and now - self._window_at >= WINDOW_MS:
-                self._look_back(now)
+            age = now - self._window_at
+            if age >= (WINDOW_MS if self._posts >= WINDOW_POSTS else WINDOW_MOST_MS):
+                self._look_back(age)
+                self._window_at, self._posts, self._throttled = now, 0, 0
             burst = BURST_MS if self._share == 1 else 0
             self._free_at = max(self._free_at, now - burst) + 1_000 / (rate * self._share)
             return self._free_at - now
@@ -68,10 +76,9 @@ class Pacer:
         with self._lock:
             self._throttled += 1
 
-    def _look_back(self, now: float) -> None:
-        if self._throttled > max(THROTTLED_LEAST, THROTTLED_SHARE * self._posts):
+    def _look_back(self, age: float) -> None:
+        if age < WINDOW_MOST_MS and self._throttled > max(THROTTLED_LEAST, THROTTLED_SHARE * self._posts):
             self._share = max(self._share * (1 - self._throttled / self._posts), SLOWEST)
         else:
             # 100 windows bring back even the slowest share; the power of an hour of them is more than a float holds.
-            self._share = min(1.0, self._share * RECOVERY ** min((now - self._window_at) / WINDOW_MS, 100))
-        self._window_at, self._posts, self._throttled = now, 0, 0
+            self._share = min(1.0, self._share * RECOVERY ** min(age / WINDOW_MS, 100))

@@ -9,7 +9,8 @@ So a publish first waits until its sender's own membership can be read, and only
 clients, whichever reads last sees the other, so that no pair is missed. And an announce reaches a member that came
 later than its sender only some time after it was read, when the member's own announce has long been answered: late,
 never skipped, so that clocks cannot make a pair miss. The time counts from the read and not from the member's join,
-whose clock is read before its write: a write that is throttled can take longer than all the rest.
+whose clock is read before its write: a write that is throttled can take longer than all the rest. Only with those who
+have been there for long nothing is left to wait for: y-webrtc announces itself again each time that it loses a peer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from .table import Table
 ANNOUNCE_DELAY_MS = 3_000
 """How long after it was seen a later comer gets an earlier one's announce: the time that its own announce has to be
 answered, if Lambda takes two seconds to begin with it.
+"""
+
+SETTLED_MS = 60_000
+"""How long after its join a member's own announce has long been answered, however slow the store and Lambda were: each
+ends within 30 s, or has failed.
 """
 
 FIRST_PAUSE_MS = 50
@@ -45,12 +51,12 @@ def await_membership(
 
 def announce_at(sender: Member | None, receiver: Member, now: int) -> int:
     """When an announce may reach `receiver`, which has been read by `now` (ms since 1970): at once, or after the delay
-    if it came later than the sender.
+    if it came later than the sender, and not long ago.
 
     Of two members that joined in the same millisecond, the one with the greater id came later: one order for all
     Lambdas.
     """
-    if sender is None or _arrival(receiver) <= _arrival(sender):
+    if sender is None or _arrival(receiver) <= _arrival(sender) or now - receiver.joined_at > SETTLED_MS:
         return 0
     return now + ANNOUNCE_DELAY_MS
 

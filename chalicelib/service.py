@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 from . import dialects, hooks, logs, rendezvous
 from .actions import ACTIONS
 from .auth import Gate
-from .broadcast import Delivery, Result
+from .broadcast import RETRY_MS, Delivery, Result
 from .budget import Budget
 from .capability import Capability
 from .conduct import Conduct
@@ -146,8 +146,12 @@ class Service:
         self.reply_text(connection_id, compact(body))
 
     def reply_text(self, connection_id: ConnectionId, text: str) -> None:
-        """Sends text to one connection."""
-        self.broadcast.send([Delivery(connection_id, text, joined_at=0)], prune=lambda _gone: None)
+        """Sends text to one connection. One that does not read holds nobody up for longer than RETRY_MS."""
+        self.broadcast.send(
+            [Delivery(connection_id, text, joined_at=0)],
+            prune=lambda _gone: None,
+            give_up_at=self.clock.now_ms() + RETRY_MS,
+        )
 
     def join(
         self, channels: tuple[ChannelName, ...], dialect: str, sender: Sender, *, leaves_home: bool = False

@@ -182,6 +182,17 @@ def test_while_all_are_slowed_a_throttled_receiver_is_tried_until_the_time_is_up
     assert broadcast.send(map(delivery, names), sending.pruned.append) == Result(delivered=300)
 
 
+def test_one_full_receiver_holds_up_a_small_channel_for_its_own_retries_alone(sending: Sending) -> None:
+    """However often something is published: its 429s are not taken for the quota's."""
+    others = [f"c{n}" for n in range(29)]
+    sending.gateway.open = set(others)
+    sending.gateway.failures["full"] = [failed(Throttled)] * 10_000
+    for _ in range(50):
+        begun_at = sending.clock.now_ms()
+        assert sending.send("full", *others) == Result(delivered=29, throttled=1)
+        assert sending.clock.now_ms() - begun_at <= RETRY_MS
+
+
 def test_posts_are_paced() -> None:
     clock = FakeClock()
     sending = Sending(clock=clock)

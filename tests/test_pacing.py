@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.pacing import BURST_MS, THROTTLED_LEAST, WINDOW_MS, WINDOW_POSTS, Pacer
+from chalicelib.pacing import BURST_MS, THROTTLED_LEAST, WINDOW_MOST_MS, WINDOW_MS, WINDOW_POSTS, Pacer
 
 from .fakes import FakeClock
 
@@ -124,6 +124,36 @@ def test_a_handful_of_refusals_is_no_quota_however_few_the_posts_are() -> None:
     pacer = Pacer(clock)
     answers = iter([False] * THROTTLED_LEAST + [True] * WINDOW_POSTS * 4)
     post(pacer, clock, 10, WINDOW_POSTS * 4, lambda: next(answers))
+    assert not pacer.slowed
+
+
+@given(st.lists(st.floats(200, 5_000), min_size=50, max_size=200), st.integers(1, 90))
+def test_one_full_client_of_a_small_room_slows_nobody_however_often_it_is_tried(pauses: list[float], room: int) -> None:
+    clock = FineClock()
+    pacer = Pacer(clock)
+    for pause in pauses:
+        post(pacer, clock, 8_000, room, lambda: True)
+        post(pacer, clock, 8_000, 2, lambda: False)
+        clock.sleep(pause)
+    assert not pacer.slowed
+
+
+def test_what_was_refused_before_a_rest_says_nothing_after_it() -> None:
+    clock = FineClock()
+    pacer = Pacer(clock)
+    post(pacer, clock, 500, WINDOW_POSTS - 1, lambda: False)
+    clock.sleep(WINDOW_MOST_MS)
+    assert pacer.reserve(500) <= 0
+    assert not pacer.slowed
+
+
+def test_a_rest_ends_a_squeeze() -> None:
+    clock = FineClock()
+    pacer = Pacer(clock)
+    post(pacer, clock, 500, WINDOW_POSTS * 5, lambda: False)
+    assert pacer.slowed
+    clock.sleep(3_600_000)
+    post(pacer, clock, 500, 1, lambda: True)
     assert not pacer.slowed
 
 

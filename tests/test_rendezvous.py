@@ -15,7 +15,7 @@ from chalicelib.events import MessageEvent
 from chalicelib.fanout import Fanout
 from chalicelib.model import ChannelName, ConnectionId, Member
 from chalicelib.pacing import Pacer
-from chalicelib.rendezvous import ANNOUNCE_DELAY_MS, announce_at
+from chalicelib.rendezvous import ANNOUNCE_DELAY_MS, SETTLED_MS, announce_at
 from chalicelib.service import Service
 from chalicelib.settings import Settings
 from chalicelib.table import Table
@@ -218,6 +218,13 @@ def member(name: str, joined_at: int) -> Member:
 )
 def test_an_announce_is_held_back_only_from_later_comers(sender: Member | None, receiver: Member, at: int) -> None:
     assert announce_at(sender, receiver, now=NOW + 2) == at
+
+
+def test_an_announce_in_a_settled_room_holds_no_lambda() -> None:
+    early, late = member("a", NOW), member("b", NOW + 1)
+    settled_at = late.joined_at + SETTLED_MS
+    assert announce_at(early, late, settled_at) == settled_at + ANNOUNCE_DELAY_MS
+    assert announce_at(early, late, settled_at + 1) == 0
 
 
 class Memberships:

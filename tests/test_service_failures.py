@@ -11,8 +11,8 @@ import pytest
 
 from chalicelib import service
 from chalicelib.actions import Call
-from chalicelib.broadcast import YOUNG_MS
-from chalicelib.errors import ConnectionGone, StoreError
+from chalicelib.broadcast import RETRY_MS, YOUNG_MS
+from chalicelib.errors import ConnectionGone, StoreError, Throttled
 from chalicelib.limits import MESSAGE_BYTES
 from chalicelib.model import ChannelName, KeyRange, Page
 from chalicelib.table import Table
@@ -178,3 +178,16 @@ def test_a_member_that_opens_within_the_retry_gets_the_message(world: World) -> 
     world.gateway.failures["connecting"] = [ConnectionGone("PostToConnection", "410")]
     world.send("a", {"type": "message", "data": "hello"})
     assert world.received("connecting") == ["hello"]
+
+
+def test_an_answer_to_a_client_that_does_not_read_is_given_up_while_all_posts_are_slowed(world: World) -> None:
+    world.connect("a")
+    pacer = world.service.broadcast.pacer
+    for _ in range(1_000):
+        world.clock.sleep(pacer.reserve(1_000))
+        pacer.throttled()
+    assert pacer.slowed
+    world.gateway.failures["a"] = [Throttled("PostToConnection", "429")] * 10_000
+    begun_at = world.clock.now_ms()
+    world.send("a", {"type": "ping"})
+    assert world.clock.now_ms() - begun_at <= RETRY_MS
