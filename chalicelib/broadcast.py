@@ -383,7 +383,7 @@ class _Sending:
             self._start(missing)
 
     def _prune(self, stale: Sequence[ConnectionId]) -> None:
-        if stale:
+        if stale and self._clock.now_ms() <= self._give_up_at:  # later, the next 410 does it
             try:
                 self._forget(stale)
             except UpstreamError as error:

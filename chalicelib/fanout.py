@@ -54,6 +54,9 @@ class Sending:
 HandOver: TypeAlias = Callable[[Sending], None]
 """Lets another invocation do a sending; raises NotHandedOn."""
 
+Claim: TypeAlias = tuple[Position | None, str]
+"""Where the members begin that it is for, and the name that gives it back."""
+
 
 @dataclass(frozen=True)
 class Fanout:
@@ -75,31 +78,28 @@ class Fanout:
         Raises TooLarge, StoreError and, with `claim`, AlreadySent before anything is sent; PartlyDelivered if something
         was. What could not be sent at all is left to a repeat.
         """
-        claimed: list[str] = []
+        claimed: list[Claim] = []
         try:
-            return self._send(sending, budget, claimed if claim else None)
+            return self._send(sending, budget, claimed, claim=claim)
         except StoreError:
-            for owner in claimed:
+            for start, owner in claimed:
                 with suppress(StoreError):
-                    self.table.give_back(sending.id, sending.within.after, owner)
+                    self.table.give_back(sending.id, start, owner)
             raise
 
-    def _send(self, sending: Sending, budget: Budget, claimed: list[str] | None) -> Result:
-        """Sends. Where it is to be claimed, the claim's name is added to `claimed`."""
+    def _send(self, sending: Sending, budget: Budget, claimed: list[Claim], *, claim: bool) -> Result:
+        """Sends. Each claim that it takes is added to `claimed`."""
         channel = sending.message.channel
         pages = self.table.members(channel, sending.within)
         first = next(pages)
         goes_on = sending.clients is not None
         clients = first.size if sending.clients is None else sending.clients
         encoded = Encoded(sending.message, clients)
-        if claimed is not None:
-            owner = self.table.claim(sending.id, sending.within.after)
-            if owner is None:
-                raise AlreadySent(sending.id)
-            claimed.append(owner)
+        if claim and not self._claim(sending, claimed):
+            raise AlreadySent(sending.id)
         handed_on: list[KeyRange] = []
         if first.last is not None:
-            sending = self._share(replace(sending, clients=clients), first.last, handed_on)
+            sending = self._share(replace(sending, clients=clients), first.last, handed_on, claimed)
             pages = self._read_ahead(self.table.members(channel, KeyRange(first.last, sending.within.up_to)))
         result = self.broadcast.send(
             self._deliveries(sending, chain((first,), pages), encoded, budget, handed_on),
@@ -118,7 +118,14 @@ class Fanout:
             raise PartlyDelivered("Broadcast", str(result.interrupted)) from result.interrupted
         return result
 
-    def _share(self, sending: Sending, read: Position, handed_on: list[KeyRange]) -> Sending:
+    def _claim(self, sending: Sending, claimed: list[Claim]) -> bool:
+        start = sending.within.after
+        owner = self.table.claim(sending.id, start)
+        if owner is not None:
+            claimed.append((start, owner))
+        return owner is not None
+
+    def _share(self, sending: Sending, read: Position, handed_on: list[KeyRange], claimed: list[Claim]) -> Sending:
         """This invocation's part of the sending, once others have been handed theirs, the last part first.
 
         Raises PartlyDelivered where it cannot be told who is to send a part.
@@ -130,13 +137,14 @@ class Fanout:
         ranges = cut(sending.within, read, parts)
         sending = replace(sending, rate=rate / len(ranges))
         while len(ranges) > 1:
+            part = replace(sending, within=ranges[-1])
             try:
-                self.hand_over(replace(sending, within=ranges[-1]))
+                self.hand_over(part)
             except NotHandedOn as error:
                 log.warning("not handed on, sent from here message=%a cause=%s", sending.id, error)
                 # It may have been handed on, and only the answer lost. Who claims the range first sends to it.
                 try:
-                    if self.table.claim(sending.id, ranges[-1].after):
+                    if self._claim(part, claimed):
                         break
                 except StoreError as failure:
                     raise PartlyDelivered("Broadcast", str(failure)) from failure

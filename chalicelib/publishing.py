@@ -35,10 +35,13 @@ DIALECTS = (pubsub.NAME, actions.NAME, ywebrtc.NAME)
 object that y-webrtc members get as it is; ywebrtc, a whole publish object of that protocol.
 """
 
-INVOKE_ATTEMPTS = 3
+EXCLUDED_MOST = 10_000
+"""A connection id takes some 25 bytes of what is handed on, of which Lambda takes 1 MB."""
+
+INVOKE_ATTEMPTS = 2
 CONNECT_SECONDS = 1
 ANSWER_SECONDS = 3
-"""What handing on is given: it happens when the handler's time is nearly up."""
+"""What handing on is given: it happens when the handler's time is nearly up, 20 s of 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ def from_event(event: JSON, request_id: str, at: int) -> Sending:
     if dialect != pubsub.NAME and not isinstance(body, dict):
         raise WrongType("message", f"an object, in the dialect {dialect}", body)
     message_id = fields.string("id") if event.get("id") is not None else request_id
+    if not message_id:  # it would name all messages that have it, and only the first be sent
+        raise WrongType("id", "the message's own name, or no id at all", message_id)
     if len(message_id) > ID_CHARACTERS:
         raise TooLarge("'id'", len(message_id), ID_CHARACTERS, "characters")
     message = Message(channel, body, dialect, None, at)
@@ -100,11 +105,14 @@ def _excluded(value: JSON) -> frozenset[ConnectionId]:
     names = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise WrongType("exclude", "a connection id or an array of them", value)
+    if len(names) > EXCLUDED_MOST:
+        raise TooLarge("'exclude'", len(names), EXCLUDED_MOST, "connection ids")
     return frozenset(map(ConnectionId, names))
 
 
 def to_event(sending: Sending) -> Mapping[str, JSON]:
-    """The event that makes another invocation do the sending: at most some 180 KB, of the 1 MB that Lambda takes.
+    """The event that makes another invocation do the sending: some 180 KB and 25 bytes for each connection that is
+    excluded at most, of the 1 MB that Lambda takes.
 
     The message is base64 in it. As a JSON string inside of JSON it could take six times its size.
     """

@@ -46,7 +46,8 @@ class Settings:
     """How long a y-webrtc publish waits for its sender's own subscribe, which Lambda may run at the same time (ms)."""
 
     broadcast_threads: int = 128
-    """How many posts are under way at once; each holds a file descriptor, of which a Lambda has 1,024."""
+    """How many posts are under way at once; each holds a thread and a file descriptor, up to four of them while posts
+    hang, of which a Lambda has 1,024."""
 
     broadcast_rate: int = 8_000
     """How many posts a second a broadcast may reach. They share API Gateway's quota (10,000, in some regions 2,500)
@@ -114,7 +115,7 @@ class Settings:
             table_name=table_name,
             home_channel=ChannelName(home_channel) if home_channel else None,
             rendezvous_ms=_whole_number(env, "RENDEZVOUS_MS", cls.rendezvous_ms, 0, 20_000),
-            broadcast_threads=_whole_number(env, "BROADCAST_THREADS", cls.broadcast_threads, 1, 256),
+            broadcast_threads=_whole_number(env, "BROADCAST_THREADS", cls.broadcast_threads, 1, 192),
             broadcast_rate=_whole_number(env, "BROADCAST_RATE", cls.broadcast_rate, 1, 1_000_000),
             invocation_rate=_whole_number(env, "INVOCATION_RATE", cls.invocation_rate, 1, 1_000_000),
             publish_function=env.get("PUBLISH_FUNCTION") or None,

@@ -168,6 +168,14 @@ def test_what_is_throttled_is_given_up_when_the_time_is_up(sending: Sending) -> 
     assert sending.clock.now_ms() == NOW
 
 
+def test_whoever_is_gone_is_left_to_the_next_broadcast_when_the_time_is_up(sending: Sending) -> None:
+    """Pruning in a slow store would outlive the invocation, which could answer nobody then."""
+    result = sending.broadcast.send([delivery("gone")], sending.pruned.append, give_up_at=NOW - 1)
+    assert (result, sending.pruned) == (Result(stale=1), [])
+    assert sending.broadcast.send([delivery("gone")], sending.pruned.append, give_up_at=NOW) == result
+    assert sending.pruned == [["gone"]]
+
+
 def test_while_all_are_slowed_a_throttled_receiver_is_tried_until_the_time_is_up(sending: Sending) -> None:
     """429s that the quota is to blame for do not use up a receiver's time."""
     names = [f"c{n}" for n in range(300)]

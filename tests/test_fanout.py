@@ -358,5 +358,33 @@ def test_a_part_that_may_have_been_handed_on_and_cannot_be_claimed_is_told(
     assert set(invocations.received().values()) == {1}
 
 
+def test_a_part_that_was_claimed_to_be_sent_from_here_is_left_to_the_repeat_where_nothing_was_sent(
+    invocations: Invocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invocations.settings = replace(invocations.settings, broadcast_rate=40_000, invocation_rate=10_000)
+    members, read = Table.members, []
+
+    def members_of_the_first_page(table: Table, channel: ChannelName, within: KeyRange) -> Iterator[Page]:
+        read.append(within)
+        if len(read) > 1:
+            raise StoreError("Query", "down")
+        yield from members(table, channel, within)
+
+    def refuse(_part: Sending) -> None:
+        raise NotHandedOn("Invoke", "refused")
+
+    sending = message_to("crowd")
+    with monkeypatch.context() as down:
+        down.setattr(Table, "members", members_of_the_first_page)
+        down.setattr(invocations.gateway, "open", set())
+        down.setattr(invocations, "hand_over", refuse)
+        with pytest.raises(StoreError):
+            invocations.send(sending, claim=True)
+    invocations.send(sending, claim=True)
+    for part in invocations.handed_on:
+        invocations.send(part, claim=True)
+    assert invocations.received() == Counter(NAMES)
+
+
 def test_a_page_is_as_many_members_as_are_read_before_the_first_is_sent_to() -> None:
     assert len(NAMES) / 2 > PAGE_MEMBERS, "the crowd has to be several pages"

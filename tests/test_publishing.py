@@ -86,6 +86,16 @@ def test_null_is_as_good_as_absent(name: str) -> None:
         ({"channel": 5, "message": 1}, WrongType, "'channel' must be a string, not a number"),
         ({"channel": "c", "message": 1, "exlude": "A"}, UnknownName, "no field 'exlude' here; there is: channel, mess"),
         (
+            {"channel": "c", "message": 1, "exclude": ["A="] * 10_001},
+            TooLarge,
+            "'exclude' is 10,001 connection ids; the limit is 10,000",
+        ),
+        (
+            {"channel": "c", "message": 1, "id": ""},
+            WrongType,
+            "'id' must be the message's own name, or no id at all",
+        ),
+        (
             {"channel": "c", "message": 1, "exclude": 5},
             WrongType,
             "'exclude' must be a connection id or an array of them",

@@ -56,7 +56,7 @@ def test_every_setting_can_be_set() -> None:
         "TABLE_NAME": "t",
         "HOME_CHANNEL": "lobby",
         "RENDEZVOUS_MS": "0",
-        "BROADCAST_THREADS": "256",
+        "BROADCAST_THREADS": "192",
         "BROADCAST_RATE": "40000",
         "INVOCATION_RATE": "5000",
         "PUBLISH_FUNCTION": "channels-dev-publish",
@@ -76,7 +76,7 @@ def test_every_setting_can_be_set() -> None:
         "t",
         ChannelName("lobby"),
         0,
-        256,
+        192,
         40_000,
         5_000,
         "channels-dev-publish",
@@ -99,7 +99,7 @@ def test_every_setting_can_be_set() -> None:
 def test_a_number_out_of_range_says_what_was_expected_and_what_came(value: str) -> None:
     with pytest.raises(InvalidSetting) as raised:
         Settings.from_env({"TABLE_NAME": "t", "BROADCAST_THREADS": value})
-    assert "BROADCAST_THREADS must be a whole number from 1 to 256" in str(raised.value)
+    assert "BROADCAST_THREADS must be a whole number from 1 to 192" in str(raised.value)
     assert len(str(raised.value)) < 250
 
 
