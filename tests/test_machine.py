@@ -25,7 +25,7 @@ USUAL = settings(
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
-SHORT = settings(USUAL, derandomize=True, max_examples=250)
+SHORT = settings(USUAL, derandomize=True, max_examples=750)
 LONG = settings(USUAL, max_examples=int(os.environ.get("MACHINE_EXAMPLES") or 5_000))
 SEARCH = settings(USUAL, derandomize=True, max_examples=1_000, phases=[Phase.generate])
 
