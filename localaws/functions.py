@@ -16,12 +16,15 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chalice.constants import DEFAULT_LAMBDA_MEMORY_SIZE, DEFAULT_LAMBDA_TIMEOUT
 from chalice.local import LambdaContext
+from chalice.utils import to_cfn_resource_name
 
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event
+from localaws.limits import ASYNCHRONOUS_REPEATS
 
 if TYPE_CHECKING:
     from chalice.app import Chalice
@@ -76,6 +79,8 @@ class Function:
     handler: Callable[[Any, LambdaContext], Any]
     memory_mb: int
     timeout_s: int
+    repeats: int
+    """How often an asynchronous invocation that fails is run again."""
 
     def run(self, payload: bytes, request_id: str) -> str:
         """What the handler returns for a JSON payload, as JSON. Raises what it raises, and NotMarshalled."""
@@ -124,6 +129,18 @@ def registered(app: Chalice, config: Config) -> tuple[dict[str, Function], list[
     }
     pure = [_function(config, each.name, app.handler_map[each.name]) for each in app.pure_lambda_functions]
     return by_route, pure
+
+
+def _repeats(config: Config, name: str) -> int:
+    """How often .chalice/resources.json says, which `chalice package` merges into its template; or 2."""
+    value: Any
+    try:
+        value = json.loads((Path(config.project_dir or ".") / ".chalice" / "resources.json").read_text("utf-8"))
+    except (OSError, ValueError):  # the store says what is wrong with a file that is needed
+        return ASYNCHRONOUS_REPEATS
+    for key in ("Resources", to_cfn_resource_name(name), "Properties", "EventInvokeConfig", "MaximumRetryAttempts"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, int) else ASYNCHRONOUS_REPEATS
 
 
 def keep_here(app: Chalice) -> None:
@@ -182,6 +199,7 @@ def _function(config: Config, name: str, handler: Callable[[Any, LambdaContext],
         handler,
         scoped.lambda_memory_size or DEFAULT_LAMBDA_MEMORY_SIZE,
         scoped.lambda_timeout or DEFAULT_LAMBDA_TIMEOUT,
+        _repeats(config, name),
     )
 
 

@@ -23,7 +23,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from localaws.functions import EXIT, TIMEOUT, Function, FunctionError, Functions
-from localaws.limits import ASYNCHRONOUS_ATTEMPTS, ASYNCHRONOUS_PAYLOAD_BYTES, SYNCHRONOUS_PAYLOAD_BYTES
+from localaws.limits import ASYNCHRONOUS_PAYLOAD_BYTES, SYNCHRONOUS_PAYLOAD_BYTES
 from localaws.signatures import LAMBDA, Refused, Signatures
 
 LOG = logging.getLogger(__name__)
@@ -157,14 +157,15 @@ class Invocations:
         task.add_done_callback(self._running.discard)
 
     async def _attempt(self, function: Function, payload: bytes, request_id: str, name: str) -> None:
-        for attempt in range(1, ASYNCHRONOUS_ATTEMPTS + 1):
+        attempts = function.repeats + 1
+        for attempt in range(1, attempts + 1):
             with contextlib.suppress(FunctionError):
                 await self._functions.call(function, payload, request_id)
                 return
-            if attempt < ASYNCHRONOUS_ATTEMPTS and await self._stops_within(RETRY_AFTER_S * attempt):
+            if attempt < attempts and await self._stops_within(RETRY_AFTER_S * attempt):
                 LOG.error("%s failed and is not tried again: the server stops.", name)
                 return
-        LOG.error("%s failed %s times and is given up.", name, ASYNCHRONOUS_ATTEMPTS)
+        LOG.error("%s failed %s times and is given up.", name, attempts)
 
     async def _stops_within(self, seconds: float) -> bool:
         with contextlib.suppress(asyncio.TimeoutError):

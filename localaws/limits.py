@@ -28,7 +28,7 @@ SYNCHRONOUS_PAYLOAD_BYTES = 6 * 1024 * 1024
 ASYNCHRONOUS_PAYLOAD_BYTES = 1024 * 1024
 
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
-ASYNCHRONOUS_ATTEMPTS = 3
+ASYNCHRONOUS_REPEATS = 2
 
 # How much API Gateway keeps for a client that does not read is not published; that it is bounded is:
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-known-issues.html (LimitExceededException)

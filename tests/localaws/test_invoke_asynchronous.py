@@ -100,6 +100,18 @@ def test_a_function_that_succeeds_the_second_time_is_run_twice(tmp_path: Path) -
     assert len(noted(tmp_path, id=request_id)) == 2
 
 
+def test_a_function_is_repeated_as_often_as_its_resources_say(tmp_path: Path) -> None:
+    with_none = {"Resources": {"Attempt": {"Properties": {"EventInvokeConfig": {"MaximumRetryAttempts": 0}}}}}
+    (tmp_path / ".chalice").mkdir()
+    (tmp_path / ".chalice" / "resources.json").write_text(json.dumps(with_none))
+    with served(tmp_path, HANDLERS) as tiny:
+        answer = call(tiny, "attempt", {"failures": 9}, InvocationType="Event")
+        request_id = answer["ResponseMetadata"]["RequestId"]
+        line = f"{request_id} of tiny-dev-attempt failed 1 times and is given up.\n"
+        until(lambda: line in tiny.server.log() or None, "the end of it", tiny.server.log)
+    assert len(noted(tmp_path, id=request_id)) == 1
+
+
 def wait_until_refused(tiny: Tiny) -> None:
     """The server accepts no more connections: it has begun to stop."""
 
