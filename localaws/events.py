@@ -53,14 +53,21 @@ def connect(identity: Identity, headers: Iterable[tuple[str, str]], query_string
     for name, value in headers:
         if name.lower() not in _HOP_BY_HOP:
             multi_value.setdefault(name, []).append(value)
-    query = dict(parse_qsl(query_string, keep_blank_values=True))
+    queries: dict[str, list[str]] = {}
+    for name, value in parse_qsl(query_string, keep_blank_values=True):
+        queries.setdefault(name, []).append(value)
     return {
         "headers": {name: values[-1] for name, values in multi_value.items()},
         "multiValueHeaders": multi_value,
-        **({"queryStringParameters": query} if query else {}),
+        **(_query(queries) if queries else {}),
         "requestContext": _context(identity, CONNECT),
         "isBase64Encoded": False,
     }
+
+
+def _query(queries: dict[str, list[str]]) -> Event:
+    last = {name: values[-1] for name, values in queries.items()}
+    return {"queryStringParameters": last, "multiValueQueryStringParameters": queries}
 
 
 def message(identity: Identity, body: str) -> Event:
@@ -75,7 +82,12 @@ def message(identity: Identity, body: str) -> Event:
 def disconnect(identity: Identity, status_code: int, reason: str) -> Event:
     """$disconnect: the connection is closed already."""
     closed = {"disconnectStatusCode": status_code, "disconnectReason": reason}
-    return {"requestContext": {**_context(identity, DISCONNECT), **closed}, "isBase64Encoded": False}
+    return {
+        "headers": {"Host": identity.domain_name},
+        "multiValueHeaders": {"Host": [identity.domain_name]},
+        "requestContext": {**_context(identity, DISCONNECT), **closed},
+        "isBase64Encoded": False,
+    }
 
 
 def _context(identity: Identity, route_key: str) -> dict[str, Any]:

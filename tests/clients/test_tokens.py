@@ -54,6 +54,12 @@ def shown(place: str, token: str) -> tuple[str, dict[str, Any]]:
 PLACES = pytest.mark.parametrize("place", ["header", "subprotocols", "URL"])
 
 
+def test_two_tokens_in_a_url_are_refused(guarded: Server) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(f"{guarded.url}?token={FORGED}&token={TOKEN}"):
+        pass
+    assert refused.value.response.status_code == 401
+
+
 @PLACES
 def test_a_python_client_shows_its_token_and_may_do_what_that_says(guarded: Server, place: str) -> None:
     query, options = shown(place, TOKEN)

@@ -87,7 +87,9 @@ def test_a_connect_event_has_exactly_these_fields(tiny: Tiny) -> None:
 
 def test_a_query_is_in_the_connect_event_decoded_and_its_last_value_counts(tiny: Tiny) -> None:
     with connect(f"{tiny.url}?room=a%20b+c&room=%C3%A9&empty="):
-        assert tiny.event("CONNECT")["queryStringParameters"] == {"room": "é", "empty": ""}
+        event = tiny.event("CONNECT")
+    assert event["queryStringParameters"] == {"room": "é", "empty": ""}
+    assert event["multiValueQueryStringParameters"] == {"room": ["a b c", "é"], "empty": [""]}
 
 
 def test_a_client_without_a_user_agent_has_none_in_its_events(tiny: Tiny) -> None:
@@ -117,7 +119,10 @@ def test_a_disconnect_event_has_exactly_these_fields(tiny: Tiny) -> None:
         "disconnectStatusCode": 1000,
         "disconnectReason": "done",
     }
+    host = f"127.0.0.1:{tiny.server.port}"
     assert masked(tiny, tiny.event("DISCONNECT", connection_id)) == {
+        "headers": {"Host": host},
+        "multiValueHeaders": {"Host": [host]},
         "requestContext": {**CONTEXT, **disconnect},
         "isBase64Encoded": False,
     }
