@@ -20,7 +20,7 @@ from localaws import events, frames, invoke, management
 from localaws.connections import GOING_AWAY, BufferFull, Connection
 from localaws.control import Control
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
-from localaws.faults import Faults
+from localaws.faults import Doom, Faults
 from localaws.functions import FunctionError, Functions
 from localaws.invoke import Invocations
 from localaws.kills import Kills
@@ -222,10 +222,10 @@ class Gateway:
 
     def _strike_socket(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
-        strikes = self._faults.strike("socket", connection.identity.connection_id)
-        for cut in (strike for strike in strikes if strike.do == "cut"):
-            loop.call_later(cut.wait_s or 0, connection.cut)
-        if frozen_s := [strike.wait_s for strike in strikes if strike.do == "freeze"]:
+        connection_id = connection.identity.connection_id
+        for cut in self._faults.doom("socket", connection_id):
+            loop.call_later(cut.wait_s or 0, _cut, connection, cut)
+        if frozen_s := [freeze.wait_s for freeze in self._faults.strike("socket", connection_id)]:
             connection.freeze()
             if None not in frozen_s:  # the longest counts
                 loop.call_later(max(each for each in frozen_s if each is not None), connection.thaw)
@@ -238,6 +238,12 @@ class Gateway:
         if connection.closed is None:
             with contextlib.suppress(BufferFull):
                 connection.post(json.dumps(notice).encode())
+
+
+def _cut(connection: Connection, cut: Doom) -> None:
+    """Cut its TCP connection, unless the client or the plan has gone meanwhile."""
+    if connection.closed is None and cut.comes():
+        connection.cut()
 
 
 def _refusal(status: int, why: str) -> web.Response:

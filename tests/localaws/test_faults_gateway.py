@@ -244,6 +244,26 @@ def test_a_socket_is_cut_without_a_close_frame(tiny: Tiny) -> None:
     assert [found(hit) for hit in hits(tiny.server, after)] == [(0, "socket", "cut", connection_id, "")]
 
 
+def test_a_cut_is_entered_when_it_comes_which_a_client_that_has_left_or_another_plan_prevents(tiny: Tiny) -> None:
+    cut = {"at": "socket", "do": "cut", "ms": "1500", "times": 1}
+    after = inject(tiny.server, cut)
+    with connect(tiny.url):
+        left = own_id(tiny)
+    tiny.event("DISCONNECT", left)
+    with connect(tiny.url) as client:
+        stayed = own_id(tiny)
+        assert hits(tiny.server, after) == []
+        with pytest.raises(ConnectionClosedError):
+            client.recv(timeout=WAIT)
+    assert [hit.connection for hit in hits(tiny.server, after)] == [stayed]
+    after = inject(tiny.server, cut)
+    with connect(tiny.url) as client:
+        lift(tiny.server)
+        with pytest.raises(TimeoutError):
+            client.recv(timeout=3)
+    assert hits(tiny.server, after) == []
+
+
 def test_a_socket_may_be_frozen_first_and_cut_then(tiny: Tiny) -> None:
     after = inject(tiny.server, {"at": "socket", "do": "freeze"}, {"at": "socket", "do": "cut", "ms": "100"})
     with connect(tiny.url) as client:
