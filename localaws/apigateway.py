@@ -175,10 +175,10 @@ class Gateway:
             return
         # aiohttp has no documented way to hand over a socket. This is the one its own WebSockets take: all that comes
         # from here on, and what came early, goes to feed_data, and the end to feed_eof.
+        self._strike_socket(connection)  # first: of a frozen socket not even that is read
         request.protocol.set_parser(connection)  # type: ignore[arg-type]
         if self._stopping:
             connection.close(CLOSE_GOING_AWAY, GOING_AWAY)
-        self._strike_socket(connection)
         in_flight = asyncio.Semaphore(self._frames_at_once)
         invocations: set[asyncio.Task[None]] = set()
         while texts := await connection.read():

@@ -46,6 +46,8 @@ class Connection:
         self._frozen = False
         self._held = bytearray()
         """What would have been written meanwhile."""
+        self._unread = bytearray()
+        """What has come, and is not to be read meanwhile."""
         self._answered = 0
         """Bytes that were written in answer to what came, pongs mostly, since nothing waited any more."""
         self._timer = self._loop.call_later(min(idle_s, life_s), self._expire)
@@ -87,6 +89,9 @@ class Connection:
         if self._held:
             self._transport.write(bytes(self._held))
             self._held.clear()
+        if self._unread:
+            unread, self._unread = bytes(self._unread), bytearray()
+            self.feed_data(unread)
         if self._reader is not None:
             self._transport.resume_reading()
 
@@ -107,6 +112,11 @@ class Connection:
 
     def feed_data(self, data: bytes) -> tuple[Literal[False], bytes]:
         """Take what the client has sent. The answer says to aiohttp that all of it was taken, and more may come."""
+        if self._frozen:
+            # What came with the handshake comes in any case, and if it was much, aiohttp goes on reading behind it.
+            self._unread += data
+            self._transport.pause_reading()
+            return False, b""
         if not self._buffered():
             self._answered = 0
         texts = self._frames.receive(data)
@@ -127,6 +137,7 @@ class Connection:
         self._frames.receive_end()
         self._timer.cancel()
         self._held.clear()
+        self._unread.clear()
         self._lost = True
         self._wake()
 

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Opcode
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from localaws.faults import Hit
 from tests.faults import ask, hits, inject, lift
 from tests.localaws.faulty import faulty
+from tests.localaws.raw import PING, TEXT, Raw, frame
 from tests.localaws.tiny import Tiny, until
 
 WAIT = 20
@@ -178,6 +180,30 @@ def test_a_frozen_socket_stays_open_fills_until_429_and_goes_on_when_it_is_thawe
         assert seen_bodies(tiny, connection_id) == []
         lift(tiny.server)
         assert [text[-1] for text in drain(client, "frozen in")] == list("01234567")
+
+
+def test_nothing_that_came_with_the_handshake_is_read_from_a_frozen_socket(tiny: Tiny) -> None:
+    freeze = {"at": "socket", "do": "freeze", "times": 1}
+    inject(tiny.server, freeze)
+    early = frame(PING, b"early") + b"".join(frame(TEXT, f"{number:032768}".encode()) for number in range(5))
+    pings = frame(PING, b"x" * 125) * 3_000
+    with Raw(tiny.server.port, early=early + pings) as client:
+        connection_id = own_id(tiny)
+        with connect(tiny.url) as other:
+            other.send("meanwhile")
+            assert other.recv(timeout=WAIT) == "meanwhile"
+        assert seen_bodies(tiny, connection_id) == []
+        client.socket.settimeout(1)
+        with pytest.raises(TimeoutError):
+            for _ in range(150):
+                client.send(pings)
+    inject(tiny.server, freeze)
+    with Raw(tiny.server.port, early=early) as client:
+        lift(tiny.server)
+        pong = client.frame()
+        assert pong is not None
+        assert (pong.opcode, bytes(pong.data)) == (Opcode.PONG, b"early")
+        assert sorted(client.text()[-1] for _ in range(5)) == list("01234")
 
 
 def test_of_a_full_buffer_no_fault_is_entered_and_what_was_answered_comes(tiny: Tiny) -> None:
