@@ -65,7 +65,8 @@ class LocalServer:
         self._faults = _faults(settings)
         self._kills = Kills()
         self._listener = _listen(host, port)
-        if not _is_loopback(self._listener):
+        loopback = _is_loopback(self._listener)
+        if not loopback:
             _warn_of_others(host, settings)
         self._address = _address(self._listener)
         self._stage = config.api_gateway_stage
@@ -90,6 +91,7 @@ class LocalServer:
             signatures=signatures,
             faults=self._faults,
             kills=self._kills,
+            loopback=loopback,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_wanted = threading.Event()
