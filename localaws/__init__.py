@@ -18,6 +18,8 @@ A map of the package:
     functions     the app's functions, invoked as Lambda invokes them
     workers       or in processes of their own (_worker_child), one event at a time
     kills         which of their requests is an invocation's last
+    callers       whether a page in a browser may have sent a request
+    bodies        requests whose body cannot be read
     pages         everything else over HTTP: the app's own routes, the welcome page
     dynamodb      the store, a child process (_store_child), and the table in it
     store_proxy   what stands before the store when faults are wanted; batches cuts its batches in two

@@ -13,12 +13,39 @@ import os
 import socket
 import sys
 import threading
+from typing import Any
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 SAVING_S = 10.0
 """How long ministack may take to save before it is ended all the same."""
+
+_THIS_MACHINE = {"127.0.0.1", "localhost"}
+
+
+def guarded(app: Any) -> Any:
+    """The app, for programs of this machine alone, and for DynamoDB alone.
+
+    ministack answers pages of any site, and whoever asks at /_ministack/ may wipe all data, kept files too. A page's
+    request carries an Origin; if its site's name was made to point here, that name is its Host.
+    """
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "").partition(":")[0].lower()
+        if scope["type"] == "websocket":  # not DynamoDB's
+            await send({"type": "websocket.close"})
+        elif b"origin" in headers or host not in _THIS_MACHINE or scope["path"].startswith("/_ministack/"):
+            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+        else:
+            await app(scope, receive, send)
+
+    return answer
 
 
 async def until_stdin_ends(port: int, report: int) -> None:
@@ -44,7 +71,7 @@ def main() -> None:
         config.loglevel = os.environ["LOG_LEVEL"]
         config.keep_alive_timeout = 3600  # clients pool their connections; a short one makes them race against it
         config.graceful_timeout = 0.1  # pooled connections are idle, not busy
-        app = importlib.import_module("ministack.app").app
+        app = guarded(importlib.import_module("ministack.app").app)
         asyncio.run(serve(app, config, shutdown_trigger=lambda: until_stdin_ends(port, report)))
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from localaws import events, frames, invoke, management
+from localaws import callers, events, frames, invoke, management
 from localaws.connections import GOING_AWAY, BufferFull, Connection
 from localaws.control import Control
 from localaws.events import CONNECT, DISCONNECT, MESSAGE, Event, Identity
-from localaws.faults import Faults
+from localaws.faults import Doom, Faults
 from localaws.functions import FunctionError, Functions
 from localaws.invoke import Invocations
 from localaws.kills import Kills
@@ -48,10 +48,13 @@ class Gateway:
         signatures: Signatures,
         faults: Faults,
         kills: Kills,
+        loopback: bool,
     ) -> None:
+        """`loopback`: this machine alone can reach it, and its APIs are for this machine's own programs."""
         self._functions = functions
         self._faults = faults
         self._kills = kills
+        self._loopback = loopback
         self._control = None if settings.faults is None else Control(faults, self._thaw)
         self._invocations = Invocations(functions, signatures)
         self._pages = pages
@@ -74,12 +77,8 @@ class Gateway:
             return answer
         if "websocket" in ",".join(request.headers.getall(hdrs.UPGRADE, ())).lower():
             return await self._upgrade(request)
-        connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
-        if connection_id is not None:
-            return await self._kills.carry_out(request, lambda: self._management.respond(request, connection_id))
-        function_name = invoke.function_name(request.rel_url.raw_path)
-        if function_name is not None:
-            return await self._invocations.respond(request, function_name)
+        if (answer := await self._call(request)) is not None:
+            return answer
         if not self._requests.take():
             return web.json_response({"message": _THROTTLED}, status=HTTPStatus.TOO_MANY_REQUESTS)
         return await self._pages.respond(request)
@@ -97,6 +96,18 @@ class Gateway:
         if self._sockets:
             await asyncio.wait(self._sockets, timeout=timeout)
         await self._invocations.stop(deadline - loop.time())
+
+    async def _call(self, request: web.Request) -> web.Response | None:
+        """The answer of @connections or of Lambda's API; None if the request is for neither."""
+        connection_id = management.connection_id(request.rel_url.raw_path, self._stage)
+        function_name = invoke.function_name(request.rel_url.raw_path)
+        if connection_id is None and function_name is None:
+            return None
+        if self._loopback and callers.may_be_a_page(request):
+            return _forbidden()
+        if connection_id is not None:
+            return await self._kills.carry_out(request, lambda: self._management.respond(request, connection_id))
+        return await self._invocations.respond(request, function_name or "")
 
     async def _upgrade(self, request: web.Request) -> web.StreamResponse:
         if request.path not in self._upgraded:
@@ -175,10 +186,10 @@ class Gateway:
             return
         # aiohttp has no documented way to hand over a socket. This is the one its own WebSockets take: all that comes
         # from here on, and what came early, goes to feed_data, and the end to feed_eof.
+        self._strike_socket(connection)  # first: of a frozen socket not even that is read
         request.protocol.set_parser(connection)  # type: ignore[arg-type]
         if self._stopping:
             connection.close(CLOSE_GOING_AWAY, GOING_AWAY)
-        self._strike_socket(connection)
         in_flight = asyncio.Semaphore(self._frames_at_once)
         invocations: set[asyncio.Task[None]] = set()
         while texts := await connection.read():
@@ -222,10 +233,10 @@ class Gateway:
 
     def _strike_socket(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
-        strikes = self._faults.strike("socket", connection.identity.connection_id)
-        for cut in (strike for strike in strikes if strike.do == "cut"):
-            loop.call_later(cut.wait_s or 0, connection.cut)
-        if frozen_s := [strike.wait_s for strike in strikes if strike.do == "freeze"]:
+        connection_id = connection.identity.connection_id
+        for cut in self._faults.doom("socket", connection_id):
+            loop.call_later(cut.wait_s or 0, _cut, connection, cut)
+        if frozen_s := [freeze.wait_s for freeze in self._faults.strike("socket", connection_id)]:
             connection.freeze()
             if None not in frozen_s:  # the longest counts
                 loop.call_later(max(each for each in frozen_s if each is not None), connection.thaw)
@@ -238,6 +249,20 @@ class Gateway:
         if connection.closed is None:
             with contextlib.suppress(BufferFull):
                 connection.post(json.dumps(notice).encode())
+
+
+def _cut(connection: Connection, cut: Doom) -> None:
+    """Cut its TCP connection, unless the client or the plan has gone meanwhile."""
+    if connection.closed is None and cut.comes():
+        connection.cut()
+
+
+def _forbidden() -> web.Response:
+    return web.json_response(
+        {"message": "@connections and Lambda are for this machine's own programs, not for pages."},
+        status=HTTPStatus.FORBIDDEN,
+        headers={"x-amzn-ErrorType": "ForbiddenException"},
+    )
 
 
 def _refusal(status: int, why: str) -> web.Response:

@@ -46,6 +46,10 @@ class Connection:
         self._frozen = False
         self._held = bytearray()
         """What would have been written meanwhile."""
+        self._unread = bytearray()
+        """What has come, and is not to be read meanwhile."""
+        self._answered = 0
+        """Bytes that were written in answer to what came, pongs mostly, since nothing waited any more."""
         self._timer = self._loop.call_later(min(idle_s, life_s), self._expire)
 
     @property
@@ -85,6 +89,9 @@ class Connection:
         if self._held:
             self._transport.write(bytes(self._held))
             self._held.clear()
+        if self._unread:
+            unread, self._unread = bytes(self._unread), bytearray()
+            self.feed_data(unread)
         if self._reader is not None:
             self._transport.resume_reading()
 
@@ -105,10 +112,18 @@ class Connection:
 
     def feed_data(self, data: bytes) -> tuple[Literal[False], bytes]:
         """Take what the client has sent. The answer says to aiohttp that all of it was taken, and more may come."""
+        if self._frozen:
+            # What came with the handshake comes in any case, and if it was much, aiohttp goes on reading behind it.
+            self._unread += data
+            self._transport.pause_reading()
+            return False, b""
+        if not self._buffered():
+            self._answered = 0
         texts = self._frames.receive(data)
-        self._flush()
-        if self._buffered() > 2 * OUTGOING_BUFFER_BYTES:
-            # Posts alone never fill it so far: pongs do. A close frame would only wait behind them.
+        self._answered += self._flush()
+        # Of pongs alone: posts that were delayed and fall due together may fill it so far, and the plan wants them to.
+        if min(self._answered, self._buffered()) > 2 * OUTGOING_BUFFER_BYTES:
+            # A close frame would only wait behind them.
             self.close(CLOSE_POLICY, "Pings come, and their pongs are not read")
             self._transport.abort()
         if texts:
@@ -122,6 +137,7 @@ class Connection:
         self._frames.receive_end()
         self._timer.cancel()
         self._held.clear()
+        self._unread.clear()
         self._lost = True
         self._wake()
 
@@ -138,8 +154,11 @@ class Connection:
         self.last_active_at = now_ms()
         self._active_at = self._loop.time()
 
-    def _flush(self) -> None:
+    def _flush(self) -> int:
+        """Write what there is to send; how many bytes that were."""
+        written = 0
         for data in self._frames.to_send():
+            written += len(data)
             if self._frozen:
                 self._held += data  # an end among it comes by itself, CLOSE_S after the close frame
             elif data:
@@ -150,6 +169,7 @@ class Connection:
             self._ending = True
             self._timer.cancel()
             self._timer = self._loop.call_later(CLOSE_S, self._transport.abort)
+        return written
 
     def _expire(self) -> None:
         due = min(self._active_at + self._idle_s, self._ends_at)

@@ -1,17 +1,16 @@
 """The HTTP control of faults: look at the plan that runs, replace it, read what it has done.
 
-Knows requests and answers; what a plan is and does is faults.py's. A page of any site can make a browser send requests
-to this machine: one that carries an Origin, or that calls this machine by a name that is not its own, is refused.
+Knows requests and answers; what a plan is and does is faults.py's. No page in a browser is answered (callers.py).
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 
+from localaws import callers
 from localaws.faults import Faults, Plan, PlanError
 
 PATH = "/_faults"
@@ -29,7 +28,7 @@ class Control:
         """The answer to a request; None if it is for somebody else."""
         if request.path not in {PATH, HITS_PATH}:
             return None
-        if hdrs.ORIGIN in request.headers or not _is_loopback(request.host):
+        if callers.may_be_a_page(request):
             return _refusal(HTTPStatus.FORBIDDEN, "Faults are for this machine's own programs, not for pages.")
         try:
             return await self._respond(request)
@@ -54,15 +53,6 @@ class Control:
             raise PlanError(f"after takes the number of a hit, not {after[:50]!r}.")
         last, hits = self._faults.hits(int(after))
         return web.json_response({"last": last, "hits": [hit.as_json() for hit in hits]})
-
-
-def _is_loopback(authority: str) -> bool:
-    """Whether a Host header names this machine, whatever the port: localhost, 127.0.0.1, [::1]."""
-    name = authority[1:].partition("]")[0] if authority.startswith("[") else authority.partition(":")[0]
-    try:
-        return name.lower() == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _not_allowed(methods: str) -> web.Response:

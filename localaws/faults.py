@@ -44,6 +44,9 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 # After these the thing itself still happens, and a later rule may apply to it too. All others settle it.
 _NOT_SETTLING = {"delay", "double", "unprocessed", "freeze", "cut"}
 
+_LATER = {"kill", "cut"}
+"""Drawn when their thing begins, and entered when they come: the thing may have ended by then."""
+
 _NAMELESS = {"disconnect", "socket"}
 """Places where nothing has a text or a name to match."""
 
@@ -256,6 +259,8 @@ class Faults:
         with self._lock:
             settled = False
             for dice in self._by_place[at]:
+                if dice.rule.do in _LATER:
+                    continue
                 drawn = dice.draw(text)
                 if drawn is None or settled or dice.used_up:
                     continue
@@ -264,13 +269,12 @@ class Faults:
                 settled = drawn.do not in _NOT_SETTLING
         return strikes
 
-    def doom(self, connection_id: str | None, function: str) -> list[Doom]:
-        """The kills that an invocation which begins now is up for."""
-        if not self._by_place["invocation"]:
-            return []
+    def doom(self, at: str, connection_id: str | None, text: str = "") -> list[Doom]:
+        """What a thing that begins now is up for: the kills of an invocation, the cuts of a socket."""
+        later = [dice for dice in self._by_place[at] if dice.rule.do in _LATER]
         with self._lock:
-            doomed = [dice for dice in self._by_place["invocation"] if dice.draw(function) is not None]
-        return [Doom(self, dice, connection_id, function) for dice in doomed]
+            drawn = [(dice, dice.draw(text)) for dice in later]
+        return [Doom(self, dice, connection_id, text, each.wait_s) for dice, each in drawn if each is not None]
 
     def enter(self, dice: Dice, connection_id: str | None, text: str) -> bool:
         """Enter a hit that was drawn earlier; False if its rule is used up or no longer runs."""
@@ -299,19 +303,23 @@ class Faults:
 
 @dataclass(frozen=True)
 class Doom:
-    """A kill that an invocation is up for; whether it comes to it depends on the requests that it makes."""
+    """What a thing is up for; whether it comes to it depends on what the thing does until then."""
 
     _faults: Faults
     _dice: Dice
     _connection_id: str | None
-    _function: str
+    _text: str
+    wait_s: float | None
+    """The rule's time; None if it has none."""
 
     def due(self, request: int, *, after: bool) -> bool:
-        """Whether it comes now: before or after the invocation's `request`-th request (0: its start)."""
+        """Whether a kill comes now: before or after the invocation's `request`-th request (0: its start)."""
         rule = self._dice.rule
-        if (rule.request, rule.after) != (request, after):
-            return False
-        return self._faults.enter(self._dice, self._connection_id, self._function)
+        return (rule.request, rule.after) == (request, after) and self.comes()
+
+    def comes(self) -> bool:
+        """Whether it comes, now that it is due: not if its rule is used up or no longer runs."""
+        return self._faults.enter(self._dice, self._connection_id, self._text)
 
 
 def _object(value: object, where: str, known: list[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from localaws import control, dynamodb, environment, lifeline
+from localaws import bodies, control, dynamodb, environment, lifeline
 from localaws.apigateway import Gateway
 from localaws.errors import StartupError, fail
 from localaws.faults import Faults, Plan, PlanError
@@ -65,7 +65,8 @@ class LocalServer:
         self._faults = _faults(settings)
         self._kills = Kills()
         self._listener = _listen(host, port)
-        if not _is_loopback(self._listener):
+        loopback = _is_loopback(self._listener)
+        if not loopback:
             _warn_of_others(host, settings)
         self._address = _address(self._listener)
         self._stage = config.api_gateway_stage
@@ -90,6 +91,7 @@ class LocalServer:
             signatures=signatures,
             faults=self._faults,
             kills=self._kills,
+            loopback=loopback,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_wanted = threading.Event()
@@ -123,7 +125,7 @@ class LocalServer:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(number, self._stop.set)
-        application = web.Application(client_max_size=HTTP_PAYLOAD_BYTES)
+        application = web.Application(client_max_size=HTTP_PAYLOAD_BYTES, middlewares=[bodies.refuse_broken])
         application.router.add_route("*", "/{path:(?s:.*)}", self._gateway.handle)  # s: a path may hold %0A
         if self._proxy is not None:
             await self._proxy.start()
@@ -186,7 +188,8 @@ class LocalServer:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether it belongs in the log: not the traceback of a request that is no HTTP, which its sender is answered."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    # aiohttp reads the rest of a body that cannot be read once more, after its answer.
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
 
 
 def _keys(settings: Settings) -> str:

@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDict
 from yarl import URL
 
+from localaws import bodies
 from localaws.batches import Batch
 from localaws.faults import Faults
 from localaws.kills import Kills
@@ -66,7 +67,7 @@ class StoreProxy:
             auto_decompress=False,
             skip_auto_headers=[hdrs.ACCEPT_ENCODING, hdrs.USER_AGENT, hdrs.CONTENT_TYPE],
         )
-        application = web.Application(client_max_size=STORE_REQUEST_BYTES)
+        application = web.Application(client_max_size=STORE_REQUEST_BYTES, middlewares=[bodies.refuse_broken])
         application.router.add_route("*", "/{path:(?s:.*)}", self._answer)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()

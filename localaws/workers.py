@@ -62,7 +62,7 @@ class Workers:
 
     async def run(self, invocation: Invocation) -> str:
         """What the function returns, as JSON. Raises FunctionError if it fails, takes too long or its process ends."""
-        dooms = self._faults.doom(invocation.connection_id, invocation.function.name)
+        dooms = self._faults.doom("invocation", invocation.connection_id, invocation.function.name)
         answer: str = await self._threads.run(lambda: self._run(invocation, dooms))
         return answer
 

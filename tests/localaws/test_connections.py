@@ -276,6 +276,24 @@ def test_a_client_that_pings_and_does_not_read_is_cut_off_before_its_pongs_fill_
     run(scenario)
 
 
+def test_a_client_that_pings_among_more_posts_than_fit_gets_them_all_and_its_pong() -> None:
+    async def scenario(pair: Pair) -> None:
+        for _ in range(3 * OUTGOING_BUFFER_BYTES // 125 // 500):  # pongs that were read do not count
+            await pair.send(frame(PING, b"x" * 125) * 500)
+            assert {await pair.frame() for _ in range(500)} == {(Opcode.PONG, b"x" * 125)}
+        posts = 4 * OUTGOING_BUFFER_BYTES // 10_000
+        for _ in range(posts):
+            pair.connection.send(b"x" * 10_000)  # as one that was delayed: whether it fits was asked long ago
+        await pair.send(frame(PING, b"hi") + frame(TEXT, b"hi"))
+        assert await pair.read() == ["hi"]
+        assert pair.connection.closed is None
+        for _ in range(posts):
+            assert await pair.frame() == (TEXT, b"x" * 10_000)
+        assert await pair.frame() == (Opcode.PONG, b"hi")
+
+    run(scenario)
+
+
 def test_a_client_is_not_read_from_while_its_messages_wait() -> None:
     async def scenario(pair: Pair) -> None:
         messages = frame(TEXT, b"x" * 1_000) + frame(TEXT, b"y" * 1_000, fin=False) + frame(CONT)

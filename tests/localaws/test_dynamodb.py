@@ -9,8 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import psutil  # type: ignore[import-untyped]
@@ -116,6 +119,35 @@ def test_the_store_listens_on_loopback_alone_and_on_one_port_only(store: Store) 
         assert [f"http://{each.laddr.ip}:{each.laddr.port}" for each in listening] == [another.endpoint]
         assert another.endpoint.startswith("http://127.0.0.1:")
         assert another.endpoint != store.endpoint
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/", {}, 200),
+        ("/", {"Host": "LOCALHOST:8000"}, 200),
+        ("/", {"Origin": "https://example.com"}, 403),
+        ("/", {"Origin": "null"}, 403),
+        ("/", {"Host": "rebound.example.com"}, 403),
+        ("/_ministack/reset", {}, 403),
+        ("/%5fministack/reset", {}, 403),
+    ],
+)
+def test_no_page_in_a_browser_is_answered_and_nobody_may_wipe_the_data(
+    store: Store, path: str, headers: dict[str, str], status: int
+) -> None:
+    keys: Any = {
+        "AttributeDefinitions": [{"AttributeName": "a", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "a", "KeyType": "HASH"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    }
+    create_table(client_of(store), keys, "kept")
+    asked = {"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0", **headers}
+    with closing(HTTPConnection("127.0.0.1", urlsplit(store.endpoint).port or 0, timeout=20)) as connection:
+        connection.request("POST", path, "{}", asked)
+        response = connection.getresponse()
+        assert (response.status, b"TableNames" in response.read()) == (status, status == 200)
+    assert "kept" in client_of(store).list_tables()["TableNames"]
 
 
 def test_the_store_sees_no_credentials_and_no_docker(monkeypatch: pytest.MonkeyPatch) -> None:

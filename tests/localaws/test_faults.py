@@ -219,8 +219,8 @@ KILL = Rule("invocation", "kill", match="message", request=2, times=1)
 
 def test_a_kill_comes_at_its_request_and_counts_only_then() -> None:
     injected = Faults(Plan((KILL,)), workers=True)
-    assert injected.doom("a", "websocket_connect") == []
-    (first,), (second,) = (injected.doom(each, "websocket_message") for each in "ab")
+    assert injected.doom("invocation", "a", "websocket_connect") == []
+    (first,), (second,) = (injected.doom("invocation", each, "websocket_message") for each in "ab")
     assert not first.due(0, after=False)
     assert not first.due(1, after=False)
     assert not first.due(2, after=True)
@@ -233,7 +233,7 @@ def test_a_kill_comes_at_its_request_and_counts_only_then() -> None:
 
 def test_a_kill_of_a_plan_that_has_gone_does_not_come() -> None:
     injected = Faults(Plan((KILL,)), workers=True)
-    (doom,) = injected.doom("a", "websocket_message")
+    (doom,) = injected.doom("invocation", "a", "websocket_message")
     injected.run(Plan((KILL,)))
     assert not doom.due(2, after=False)
 

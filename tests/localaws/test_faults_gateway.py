@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Opcode
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
 from localaws.faults import Hit
 from tests.faults import ask, hits, inject, lift
 from tests.localaws.faulty import faulty
+from tests.localaws.raw import PING, TEXT, Raw, frame
 from tests.localaws.tiny import Tiny, until
 
 WAIT = 20
@@ -180,6 +182,30 @@ def test_a_frozen_socket_stays_open_fills_until_429_and_goes_on_when_it_is_thawe
         assert [text[-1] for text in drain(client, "frozen in")] == list("01234567")
 
 
+def test_nothing_that_came_with_the_handshake_is_read_from_a_frozen_socket(tiny: Tiny) -> None:
+    freeze = {"at": "socket", "do": "freeze", "times": 1}
+    inject(tiny.server, freeze)
+    early = frame(PING, b"early") + b"".join(frame(TEXT, f"{number:032768}".encode()) for number in range(5))
+    pings = frame(PING, b"x" * 125) * 3_000
+    with Raw(tiny.server.port, early=early + pings) as client:
+        connection_id = own_id(tiny)
+        with connect(tiny.url) as other:
+            other.send("meanwhile")
+            assert other.recv(timeout=WAIT) == "meanwhile"
+        assert seen_bodies(tiny, connection_id) == []
+        client.socket.settimeout(1)
+        with pytest.raises(TimeoutError):
+            for _ in range(150):
+                client.send(pings)
+    inject(tiny.server, freeze)
+    with Raw(tiny.server.port, early=early) as client:
+        lift(tiny.server)
+        pong = client.frame()
+        assert pong is not None
+        assert (pong.opcode, bytes(pong.data)) == (Opcode.PONG, b"early")
+        assert sorted(client.text()[-1] for _ in range(5)) == list("01234")
+
+
 def test_of_a_full_buffer_no_fault_is_entered_and_what_was_answered_comes(tiny: Tiny) -> None:
     delay = {"at": "delivery", "do": "delay", "ms": "1", "match": "late"}
     after = inject(tiny.server, {"at": "socket", "do": "freeze"}, delay, {"at": "delivery", "do": "double"})
@@ -242,6 +268,26 @@ def test_a_socket_is_cut_without_a_close_frame(tiny: Tiny) -> None:
         assert closed.value.rcvd is None
     assert tiny.event("DISCONNECT", connection_id)["requestContext"]["disconnectStatusCode"] == 1006
     assert [found(hit) for hit in hits(tiny.server, after)] == [(0, "socket", "cut", connection_id, "")]
+
+
+def test_a_cut_is_entered_when_it_comes_which_a_client_that_has_left_or_another_plan_prevents(tiny: Tiny) -> None:
+    cut = {"at": "socket", "do": "cut", "ms": "1500", "times": 1}
+    after = inject(tiny.server, cut)
+    with connect(tiny.url):
+        left = own_id(tiny)
+    tiny.event("DISCONNECT", left)
+    with connect(tiny.url) as client:
+        stayed = own_id(tiny)
+        assert hits(tiny.server, after) == []
+        with pytest.raises(ConnectionClosedError):
+            client.recv(timeout=WAIT)
+    assert [hit.connection for hit in hits(tiny.server, after)] == [stayed]
+    after = inject(tiny.server, cut)
+    with connect(tiny.url) as client:
+        lift(tiny.server)
+        with pytest.raises(TimeoutError):
+            client.recv(timeout=3)
+    assert hits(tiny.server, after) == []
 
 
 def test_a_socket_may_be_frozen_first_and_cut_then(tiny: Tiny) -> None:

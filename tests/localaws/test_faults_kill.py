@@ -210,10 +210,10 @@ def test_a_request_that_outlasts_its_invocation_kills_no_other() -> None:
 
     async def act() -> web.Response:
         kills.end("local1")
-        kills.begin("local1", [*faults.doom(None, "the next")], lambda: killed.append("the next"))
+        kills.begin("local1", [*faults.doom("invocation", None, "the next")], lambda: killed.append("the next"))
         return web.Response()
 
-    kills.begin("local1", [*faults.doom(None, "the first")], lambda: killed.append("the first"))
+    kills.begin("local1", [*faults.doom("invocation", None, "the first")], lambda: killed.append("the first"))
     asyncio.run(kills.carry_out(request, act))
     assert killed == []
     assert faults.hits(0) == (0, [])

@@ -76,7 +76,10 @@ def test_boto3_is_refused_with_403_for_keys_that_are_not_the_servers(
 
 def test_a_signed_header_that_is_no_text_is_refused_and_breaks_nothing(tiny: Tiny) -> None:
     authorization = "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/execute-api/aws4_request, Signature=x, "
-    head = f"POST /@connections/x HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}SignedHeaders=host;x-more\r\n"
+    head = (
+        "POST /@connections/x HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: {authorization}SignedHeaders=host;x-more\r\n"
+    )
     with socket.create_connection(("127.0.0.1", tiny.server.port), timeout=20) as raw:
         raw.sendall(head.encode() + b"X-Amz-Date: 20260101T000000Z\r\nX-More: \xff\r\nContent-Length: 0\r\n\r\n")
         assert raw.recv(4096).startswith(b"HTTP/1.1 403 ")
@@ -126,3 +129,27 @@ def test_with_localaws_signatures_0_anybody_may_post_and_invoke(tmp_path: Path) 
         assert signed.send(tiny.server.port, "POST", path).status == 200
         api(tiny, "lambda", "any", "any").invoke(FunctionName="tiny-dev-touch")
         assert "keys       any or none (LOCALAWS_SIGNATURES=0)" in tiny.server.log()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_page_in_a_browser_may_open_sockets_and_neither_post_nor_invoke_on_this_machine(
+    tmp_path: Path, host: str
+) -> None:
+    with (
+        served(tmp_path, HANDLERS, env={"LOCALAWS_SIGNATURES": "0"}, args=["--host", host]) as tiny,
+        connect(tiny.url, additional_headers={"Origin": "https://example.com"}) as client,
+    ):
+        connection_id = tiny.event("CONNECT")["requestContext"]["connectionId"]
+        paths = f"/@connections/{connection_id}", "/2015-03-31/functions/tiny-dev-touch/invocations"
+        answers = [
+            signed.send(tiny.server.port, "POST", path, b"{}", headers)
+            for path in paths
+            for headers in ({"Origin": "https://example.com"}, {"Origin": "null"}, {"Host": "rebound.example.com"})
+        ]
+        if host == "127.0.0.1":
+            assert {(answer.status, answer.error) for answer in answers} == {(403, "ForbiddenException")}
+            assert not (tiny.project / "touched").exists()
+            client.send("the app's own calls pass")
+            assert client.recv(timeout=20) == "the app's own calls pass"
+        else:  # others are to reach it, by names that it does not know
+            assert {answer.status for answer in answers} == {200}
