@@ -53,8 +53,9 @@ def use_gateway(environ: Environ, http: str, stage: str) -> None:
     environ["AWS_CONFIG_FILE"] = os.devnull
     environ.setdefault("AWS_REGION", environ.get("AWS_DEFAULT_REGION", "us-east-1"))
     environ.setdefault("AWS_DEFAULT_REGION", environ["AWS_REGION"])
-    environ.setdefault("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", f"{http}/{stage}")
-    environ.setdefault("AWS_ENDPOINT_URL", http)
+    # A LocalStack's or an earlier server's, left over in a shell, would have what is handed on, and nobody would know.
+    environ["AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI"] = f"{http}/{stage}"
+    environ["AWS_ENDPOINT_URL_LAMBDA"] = environ["AWS_ENDPOINT_URL"] = http
     for name in ("NO_PROXY", "no_proxy"):  # a company's proxy does not know this machine's loopback
         environ[name] = ",".join(filter(None, (environ.get(name), "127.0.0.1", "localhost")))
 

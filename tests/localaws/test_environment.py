@@ -88,11 +88,11 @@ def test_a_region_is_kept_under_both_its_names(name: str) -> None:
     assert (environ["AWS_REGION"], environ["AWS_DEFAULT_REGION"]) == ("eu-west-1", "eu-west-1")
 
 
-def test_endpoints_that_are_given_are_kept() -> None:
-    given = {"AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI": "http://a", "AWS_ENDPOINT_URL": "http://b"}
-    environ = dict(given)
+def test_endpoints_that_are_left_over_in_a_shell_take_nothing_elsewhere() -> None:
+    names = ("AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI", "AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL")
+    environ = dict.fromkeys(names, "http://elsewhere")
     environment.use_gateway(environ, "http://127.0.0.1:1", "api")
-    assert {name: environ[name] for name in given} == given
+    assert [environ[name] for name in names] == ["http://127.0.0.1:1/api", "http://127.0.0.1:1", "http://127.0.0.1:1"]
 
 
 def test_the_default_session_of_an_app_posts_to_the_gateway_it_is_connected_to(tmp_path: Path) -> None:
