@@ -82,7 +82,8 @@ class Fanout:
         try:
             return self._send(sending, budget, claimed, claim=claim)
         except StoreError:
-            for start, owner in claimed:
+            # Free for a repeat under the same name alone: a part that arrives late would be a second message otherwise.
+            for start, owner in claimed if claim else ():
                 with suppress(StoreError):
                     self.table.give_back(sending.id, start, owner)
             raise

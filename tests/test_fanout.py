@@ -358,24 +358,30 @@ def test_a_part_that_may_have_been_handed_on_and_cannot_be_claimed_is_told(
     assert set(invocations.received().values()) == {1}
 
 
-def test_a_part_that_was_claimed_to_be_sent_from_here_is_left_to_the_repeat_where_nothing_was_sent(
-    invocations: Invocations, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    invocations.settings = replace(invocations.settings, broadcast_rate=40_000, invocation_rate=10_000)
+def fail_after_the_first_page(down: pytest.MonkeyPatch) -> None:
+    """Members can be read once, and then no more."""
     members, read = Table.members, []
 
-    def members_of_the_first_page(table: Table, channel: ChannelName, within: KeyRange) -> Iterator[Page]:
+    def members_once(table: Table, channel: ChannelName, within: KeyRange) -> Iterator[Page]:
         read.append(within)
         if len(read) > 1:
             raise StoreError("Query", "down")
         yield from members(table, channel, within)
+
+    down.setattr(Table, "members", members_once)
+
+
+def test_a_part_that_was_claimed_to_be_sent_from_here_is_left_to_the_repeat_where_nothing_was_sent(
+    invocations: Invocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invocations.settings = replace(invocations.settings, broadcast_rate=40_000, invocation_rate=10_000)
 
     def refuse(_part: Sending) -> None:
         raise NotHandedOn("Invoke", "refused")
 
     sending = message_to("crowd")
     with monkeypatch.context() as down:
-        down.setattr(Table, "members", members_of_the_first_page)
+        fail_after_the_first_page(down)
         down.setattr(invocations.gateway, "open", set())
         down.setattr(invocations, "hand_over", refuse)
         with pytest.raises(StoreError):
@@ -384,6 +390,27 @@ def test_a_part_that_was_claimed_to_be_sent_from_here_is_left_to_the_repeat_wher
     for part in invocations.handed_on:
         invocations.send(part, claim=True)
     assert invocations.received() == Counter(NAMES)
+
+
+def test_a_part_that_arrives_late_is_not_sent_where_the_repeat_has_another_name(
+    invocations: Invocations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client's frame that came to nothing is repeated as a new message."""
+    invocations.settings = replace(invocations.settings, broadcast_rate=40_000, invocation_rate=10_000)
+
+    def lose_the_answer(part: Sending) -> None:
+        invocations.handed_on.append(part)
+        raise NotHandedOn("Invoke", "timeout")
+
+    with monkeypatch.context() as down:
+        fail_after_the_first_page(down)
+        down.setattr(invocations.gateway, "open", set())
+        down.setattr(invocations, "hand_over", lose_the_answer)
+        with pytest.raises(StoreError):
+            invocations.send(message_to("crowd"))
+    [late] = invocations.handed_on
+    with pytest.raises(AlreadySent):
+        invocations.send(late, claim=True)
 
 
 def test_a_page_is_as_many_members_as_are_read_before_the_first_is_sent_to() -> None:
