@@ -65,22 +65,9 @@ class Invocations:
         self.executor = InlineExecutor()
 
     def fanout(self) -> Fanout:
-        broadcast = Broadcast(
-            self.gateway.post,
-            self.executor,
-            16,
-            self.settings.broadcast_rate,
-            self.clock,
-            Pacer(self.clock),
-        )
-        return Fanout(
-            self.settings,
-            self.table,
-            broadcast,
-            self.hand_over,
-            self.executor,
-            self.clock,
-        )
+        pacer = Pacer(self.clock)
+        broadcast = Broadcast(self.gateway.post, self.executor, 16, self.settings.broadcast_rate, self.clock, pacer)
+        return Fanout(self.settings, self.table, broadcast, self.hand_over, self.executor, self.clock)
 
     def send(self, sending: Sending, budget: Budget = ENDLESS, *, claim: bool = False) -> Result:
         return self.fanout().send(sending, budget, claim=claim)
@@ -358,9 +345,12 @@ def test_a_part_that_may_have_been_handed_on_and_cannot_be_claimed_is_told(
     assert set(invocations.received().values()) == {1}
 
 
-def fail_after_the_first_page(down: pytest.MonkeyPatch) -> None:
-    """Members can be read once, and then no more."""
-    members, read = Table.members, []
+def send_to_nobody(
+    invocations: Invocations, monkeypatch: pytest.MonkeyPatch, sending: Sending, *, claim: bool
+) -> list[Sending]:
+    """Reads one page of members, of whom nobody is there, and fails. Returns the part whose handing on failed too."""
+    invocations.settings = replace(invocations.settings, broadcast_rate=40_000, invocation_rate=10_000)
+    members, read, parts = Table.members, [], []
 
     def members_once(table: Table, channel: ChannelName, within: KeyRange) -> Iterator[Page]:
         read.append(within)
@@ -368,24 +358,24 @@ def fail_after_the_first_page(down: pytest.MonkeyPatch) -> None:
             raise StoreError("Query", "down")
         yield from members(table, channel, within)
 
-    down.setattr(Table, "members", members_once)
+    def lose(part: Sending) -> None:
+        parts.append(part)
+        raise NotHandedOn("Invoke", "timeout")
+
+    with monkeypatch.context() as down:
+        down.setattr(Table, "members", members_once)
+        down.setattr(invocations.gateway, "open", set())
+        down.setattr(invocations, "hand_over", lose)
+        with pytest.raises(StoreError):
+            invocations.send(sending, claim=claim)
+    return parts
 
 
 def test_a_part_that_was_claimed_to_be_sent_from_here_is_left_to_the_repeat_where_nothing_was_sent(
     invocations: Invocations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    invocations.settings = replace(invocations.settings, broadcast_rate=40_000, invocation_rate=10_000)
-
-    def refuse(_part: Sending) -> None:
-        raise NotHandedOn("Invoke", "refused")
-
     sending = message_to("crowd")
-    with monkeypatch.context() as down:
-        fail_after_the_first_page(down)
-        down.setattr(invocations.gateway, "open", set())
-        down.setattr(invocations, "hand_over", refuse)
-        with pytest.raises(StoreError):
-            invocations.send(sending, claim=True)
+    send_to_nobody(invocations, monkeypatch, sending, claim=True)
     invocations.send(sending, claim=True)
     for part in invocations.handed_on:
         invocations.send(part, claim=True)
@@ -396,19 +386,7 @@ def test_a_part_that_arrives_late_is_not_sent_where_the_repeat_has_another_name(
     invocations: Invocations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client's frame that came to nothing is repeated as a new message."""
-    invocations.settings = replace(invocations.settings, broadcast_rate=40_000, invocation_rate=10_000)
-
-    def lose_the_answer(part: Sending) -> None:
-        invocations.handed_on.append(part)
-        raise NotHandedOn("Invoke", "timeout")
-
-    with monkeypatch.context() as down:
-        fail_after_the_first_page(down)
-        down.setattr(invocations.gateway, "open", set())
-        down.setattr(invocations, "hand_over", lose_the_answer)
-        with pytest.raises(StoreError):
-            invocations.send(message_to("crowd"))
-    [late] = invocations.handed_on
+    [late] = send_to_nobody(invocations, monkeypatch, message_to("crowd"), claim=False)
     with pytest.raises(AlreadySent):
         invocations.send(late, claim=True)
 
